@@ -1,0 +1,44 @@
+# make help lists the targets. Each sets up .venv by itself: Python 3.11 and nothing else is needed.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+REAL_DATA ?= $(FEDILD_REAL_DATA)
+
+.PHONY: help setup demo demo-seeds test check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/ready ## make .venv from the pinned constraints
+
+.venv/ready: pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,lint]"
+	touch $@
+
+demo: .venv/ready ## run the main job on five phantom hospitals; ends with the path of the report
+	rm -rf runs/demo
+	$(BIN)/fedild simulate fibrosis --out runs/demo
+
+demo-seeds: .venv/ready ## run the main job with seeds 0, 1, 2 and print the figures
+	$(BIN)/python -m bench.seeds
+
+test: .venv/ready ## run the suite
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/ready ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
+	$(BIN)/python -m pytest -n 0 tests/test_architecture.py
+
+bench: .venv/ready ## measure: interleaved runs, ratios with spread
+	$(BIN)/python -m bench.federation
+	$(BIN)/python -m bench.aggregation
+	$(BIN)/python -m bench.studies
+
+clean: ## remove what was made here
+	rm -rf .venv runs build *.egg-info

@@ -1,0 +1,55 @@
+"""The Flower ClientApp: a thin messenger. It carries a Job to the site's resident worker and what the gate released back to the server.
+
+Flower starts this code anew for every message and would let a shipped bundle shadow it; so it imports neither torch nor pydicom, can open
+no data, and every error leaves as a code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+
+from client.line import ask
+from shared_models.core.errors import FedILDError
+from shared_models.messages import Job, Update, read_job, update_content
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+
+Carry = Callable[[Job, "Context"], Update]
+
+
+def over_socket(job: Job, context: Context) -> Update:
+    """Ask the worker at the socket that the site's daemon named in ``FEDILD_SOCKET``."""
+    del context
+    return ask(Path(os.environ.get("FEDILD_SOCKET", "worker.sock")), job)
+
+
+def make_app(carry: Carry) -> ClientApp:
+    """Return the messenger with the given line to the worker: a socket in a hospital, a call in the simulation."""
+    messenger = ClientApp()
+
+    def answer(message: Message, context: Context) -> Message:
+        run, round = "", 0
+        try:
+            job = read_job(message.content)
+            run, round = job.run, job.round
+            content = update_content(carry(job, context))
+        except FedILDError as error:
+            content = update_content(Update(run=run, round=round, code=error.code))
+        except Exception:  # no text of an exception ever leaves a site
+            content = update_content(Update(run=run, round=round, code="E_MESSENGER"))
+        return Message(content, reply_to=message)
+
+    messenger.train()(answer)
+    messenger.evaluate()(answer)
+    messenger.query("hello")(answer)
+    return messenger
+
+
+app = make_app(over_socket)

@@ -1,0 +1,1 @@
+"""Patients, visits and volumes as a site holds them."""

@@ -1,0 +1,117 @@
+"""The cache of prepared studies: one safetensors file each, with its checksum inside, so that a damaged file is made again and never used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.cases.prepared import Prepared
+from client.cases.volume import Volume
+from shared_models.core.errors import BadInput
+from shared_models.core.files import canonical_json, pack_state, sha256, unpack_state, write_atomic
+
+CODE_FOLDERS = ("cases", "dicom", "preprocessing", "segmentation", "features")
+"""Folders of `client` whose code decides what a prepared study looks like."""
+
+
+class DamagedCache(BadInput):
+    """A cached file whose content does not match its checksum; prepare the study again."""
+
+    code = "E_CACHE"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A prepared study as cached: image and mask on the prepared grid, and its description.
+
+    `note` holds only what may be cached: ``features``, ``findings``, ``acquisition`` and the like, never an identifier.
+    """
+
+    prepared: Prepared
+    note: dict[str, Any]
+
+
+@cache
+def code_version() -> str:
+    """Return a digest of the code that prepares studies: other code, other cache."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for folder in CODE_FOLDERS:
+        for path in [root / "prepare.py", *sorted((root / folder).rglob("*.py"))]:
+            digest.update(f"{path.relative_to(root).as_posix()}|".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def volume_digest(volume: Volume) -> str:
+    """Return a SHA-256 of a volume's voxels and geometry: the same study under other file names gives the same digest."""
+    digest = hashlib.sha256(canonical_json([volume.hu.shape, volume.spacing_mm, volume.origin_mm]).encode())
+    if volume.direction is not None:
+        digest.update(np.ascontiguousarray(volume.direction, np.float64).tobytes())
+    digest.update(np.ascontiguousarray(volume.hu).data)
+    return digest.hexdigest()
+
+
+def cache_key(content: str, preparation: str) -> str:
+    """Return the file name's stem for a study of digest `content` prepared with settings of digest `preparation` by this code."""
+    return sha256(canonical_json([content, preparation, code_version()]).encode())[:40]
+
+
+def store(path: Path, prepared: Prepared, note: dict[str, Any]) -> None:
+    """Write a prepared study: ``hu`` int16 and ``mask`` uint8, shape (z, y, x), geometry and `note` as JSON in the header.
+
+    Intensities are rounded to whole numbers and kept within int16.
+    """
+    volume = prepared.volume
+    hu = np.clip(np.rint(volume.hu), -32768, 32767).astype(np.int16)
+    mask = np.zeros(hu.shape, np.uint8) if prepared.mask is None else prepared.mask
+    meta = canonical_json(
+        {
+            "spacing_mm": volume.spacing_mm,
+            "origin_mm": volume.origin_mm,
+            "direction": None if volume.direction is None else volume.direction.tolist(),
+            "is_hu": prepared.is_hu,
+            "note": note,
+        }
+    )
+    data = pack_state({"hu": hu, "mask": mask}, {"meta": meta, "sha256": _checksum(meta, hu, mask)})
+    write_atomic(path, data, mode=0o600, durable=False)
+
+
+def load(path: Path) -> Stored:
+    """Read a prepared study and verify its checksum.
+
+    Raises
+    ------
+    DamagedCache
+        The file is missing, or one of its bits has changed.
+    """
+    try:
+        data = Path(path).read_bytes()
+        arrays = unpack_state(data)
+        (length,) = struct.unpack("<Q", data[:8])
+        written = json.loads(data[8 : 8 + length])["__metadata__"]
+        hu, mask = arrays["hu"], arrays["mask"]
+        if written["sha256"] != _checksum(written["meta"], hu, mask):
+            raise ValueError("checksum")
+        meta = json.loads(written["meta"])
+        direction = None if meta["direction"] is None else np.array(meta["direction"])
+        z, y, x = meta["spacing_mm"]
+        place = tuple(meta["origin_mm"])
+        volume = Volume(hu.astype(np.float32), (z, y, x), (place[0], place[1], place[2]), direction)
+    except (OSError, ValueError, KeyError, TypeError, struct.error, BadInput) as error:
+        raise DamagedCache("a cached study must match its checksum", value=type(error).__name__, remedy="prepare again") from None
+    return Stored(Prepared(volume, mask, meta["is_hu"]), meta["note"])
+
+
+def _checksum(meta: str, hu: np.ndarray, mask: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{meta}|{hu.dtype.str}|{hu.shape}|{mask.shape}|".encode())
+    digest.update(np.ascontiguousarray(hu).data)
+    digest.update(np.ascontiguousarray(mask).data)
+    return digest.hexdigest()

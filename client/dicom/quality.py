@@ -1,0 +1,180 @@
+"""Quality of a series: a literal table of checks, each with its limit and where the limit comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from client.cases.finding import Finding
+from client.cases.volume import Volume
+from client.dicom.acquisition import Acquisition
+from shared_models.core.arrays import Mask
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check may look at: the native volume, the lung mask (None before segmentation), and the cleaned words of the header."""
+
+    volume: Volume
+    acquisition: Acquisition
+    mask: Mask | None = None
+
+
+MAX_SLICE_MM_3D = 3.0
+"""Spacing beyond which slices no longer make a volume; thin-section CT is <= 1.5 mm (Raghu et al., ATS/ERS/JRS/ALAT 2022)."""
+MIN_LENGTH_MM = 150.0
+"""Shorter than any adult lung from apex to base (phantom and CT atlases: 180 to 300 mm)."""
+LUNG_LITRES = (1.0, 9.0)
+"""Full-inspiration volume is 4.5 +- 1.3 L (methods 2.4); outside 1 to 9 L a mask has lost or gained something."""
+MAX_NOISE_HU = 60.0
+"""Standard deviation in homogeneous tissue; sharp kernels of routine scans give about 60 (methods 5.5, site B)."""
+MAX_PADDING_SHARE = 0.6
+MIN_AIR_SHARE, MIN_TISSUE_SHARE = 0.01, 0.05
+
+
+def not_hu(subject: Subject) -> Finding | None:
+    """Judge whether the numbers can be Hounsfield units: a chest holds lung or air below -700 and soft tissue between -200 and 300.
+
+    Examples
+    --------
+    >>> raw = np.full((2, 8, 8), 1024, np.float32)
+    >>> not_hu(Subject(Volume(raw, (1, 1, 1)), Acquisition())).code
+    'NOT_HU'
+    """
+    sample = subject.volume.hu[:, ::4, ::4]
+    seen = sample[sample > -1023.5]  # what is exactly -1024 may be padding
+    if seen.size == 0:
+        return Finding("NOT_HU", "error", "the image is empty")
+    air, tissue = float((seen < -700).mean()), float(((seen > -200) & (seen < 300)).mean())
+    if air >= MIN_AIR_SHARE and tissue >= MIN_TISSUE_SHARE and float(np.percentile(seen, 99)) < 2000:
+        return None
+    return Finding(
+        "NOT_HU", "error", f"{air:.0%} of the pixels lie where air is and {tissue:.0%} where soft tissue is: these are no Hounsfield units"
+    )
+
+
+def thick_slices(subject: Subject) -> Finding | None:
+    """Name slices that are too far apart for a 3-D model."""
+    step = subject.volume.spacing_mm[0]
+    if step <= MAX_SLICE_MM_3D:
+        return None
+    return Finding("THICK_SLICES", "warning", f"slices are {step:.1f} mm apart (at most {MAX_SLICE_MM_3D:g} mm for volumes); use models of slices")
+
+
+def gapped(subject: Subject) -> Finding | None:
+    """Name sequential HRCT: thin slices with unseen lung between them."""
+    step, thickness = subject.volume.spacing_mm[0], subject.acquisition.thickness_mm
+    if thickness is None or thickness <= 0 or step <= 2 * thickness:
+        return None
+    return Finding("GAPPED", "warning", f"{thickness:g} mm slices {step:.1f} mm apart: the lung between them was not imaged")
+
+
+def short(subject: Subject) -> Finding | None:
+    """Name series that are shorter than a lung."""
+    length = subject.volume.hu.shape[0] * subject.volume.spacing_mm[0]
+    if length >= MIN_LENGTH_MM:
+        return None
+    return Finding("SHORT_SERIES", "warning", f"the series is {length:.0f} mm long (a lung needs about {MIN_LENGTH_MM:g} mm)")
+
+
+def padded(subject: Subject) -> Finding | None:
+    """Name images that are mostly outside the field of view."""
+    share = float((subject.volume.hu[:, ::4, ::4] <= -1024).mean())
+    if share <= MAX_PADDING_SHARE:
+        return None
+    return Finding("PADDED", "info", f"{share:.0%} of the pixels are padding")
+
+
+def noisy(subject: Subject) -> Finding | None:
+    """Name noise beyond routine scans."""
+    noise = noise_hu(subject.volume)
+    if not noise > MAX_NOISE_HU:
+        return None
+    return Finding("NOISY", "warning", f"noise in soft tissue is about {noise:.0f} HU (at most {MAX_NOISE_HU:g} HU)")
+
+
+def sharp_kernel(subject: Subject) -> Finding | None:
+    """Note an edge-enhancing kernel, which raises LAA-950 (5.4 % to 15.3 % from B30f to B50f, methods 2.4)."""
+    if subject.acquisition.kernel_class != "sharp":
+        return None
+    return Finding("SHARP_KERNEL", "info", "an edge-enhancing kernel: low-attenuation areas are overestimated")
+
+
+def lung_volume(subject: Subject) -> Finding | None:
+    """Name masks whose volume no lung has."""
+    if subject.mask is None:
+        return None
+    litres = float((subject.mask > 0).sum()) * subject.volume.voxel_ml / 1000
+    if LUNG_LITRES[0] <= litres <= LUNG_LITRES[1]:
+        return None
+    return Finding("LUNG_VOLUME", "warning", f"the lung mask holds {litres:.1f} L (plausible: {LUNG_LITRES[0]:g} to {LUNG_LITRES[1]:g} L)")
+
+
+def cut_off(subject: Subject) -> Finding | None:
+    """Name lungs that reach the first or last slice: apex or base is outside the scan."""
+    if subject.mask is None or len(subject.mask) < 2:
+        return None
+    area = (subject.mask > 0).sum(axis=(1, 2))
+    ends = [name for name, value in (("base", area[0]), ("apex", area[-1])) if value > 0.1 * area.max()]
+    return Finding("CUT_OFF", "warning", f"the {' and the '.join(ends)} of the lung is outside the scan") if ends else None
+
+
+def one_sided(subject: Subject) -> Finding | None:
+    """Name masks in which one lung has less than a tenth of the other."""
+    if subject.mask is None:
+        return None
+    right, left = (int((subject.mask == side).sum()) for side in (1, 2))
+    if min(right, left) >= 0.1 * max(right, left):
+        return None
+    return Finding("ONE_SIDED", "warning", "one lung holds less than a tenth of the other: collapsed, removed, or missed by the mask")
+
+
+CHECKS: dict[str, Callable[[Subject], Finding | None]] = {
+    "NOT_HU": not_hu,
+    "THICK_SLICES": thick_slices,
+    "GAPPED": gapped,
+    "SHORT_SERIES": short,
+    "PADDED": padded,
+    "NOISY": noisy,
+    "SHARP_KERNEL": sharp_kernel,
+}
+"""Checks of the image alone, by the code of their finding."""
+
+MASK_CHECKS: dict[str, Callable[[Subject], Finding | None]] = {
+    "LUNG_VOLUME": lung_volume,
+    "CUT_OFF": cut_off,
+    "ONE_SIDED": one_sided,
+}
+"""Checks that need the lung mask."""
+
+
+def check(subject: Subject) -> list[Finding]:
+    """Return the findings of all checks that apply: of the image, and of the mask where there is one."""
+    table = CHECKS if subject.mask is None else MASK_CHECKS
+    return [finding for one in table.values() if (finding := one(subject)) is not None]
+
+
+def noise_hu(volume: Volume) -> float:
+    """Return the noise of soft tissue in HU: the lower quartile, over 5 x 5 patches of -20 to 100 HU in six slices, of their standard deviation.
+
+    NaN where fewer than 20 patches hold soft tissue.
+
+    Examples
+    --------
+    >>> flat = np.random.default_rng(0).normal(40, 10, (4, 60, 60)).astype(np.float32)
+    >>> 7 < noise_hu(Volume(flat, (1, 1, 1))) < 11
+    True
+    """
+    side = 5
+    slices = volume.hu[:: max(1, -(-len(volume.hu) // 6))]
+    rows, columns = (n // side * side for n in slices.shape[1:])
+    blocks = slices[:, :rows, :columns].reshape(len(slices), rows // side, side, columns // side, side)
+    centre = blocks[:, :, side // 2, :, side // 2]
+    patches = blocks.transpose(0, 1, 3, 2, 4)[(centre > -150) & (centre < 250)].reshape(-1, side * side)
+    mean, low, high = patches.mean(axis=1), patches.min(axis=1), patches.max(axis=1)
+    soft = (mean > -20) & (mean < 100) & (low > -250) & (high < 350)
+    if int(soft.sum()) < 20:
+        return float("nan")
+    return float(np.percentile(patches[soft].std(axis=1), 25))

@@ -1,0 +1,234 @@
+"""A released model applied to one patient's CT: read, prepare exactly as the release says, measure, predict, explain, write.
+
+Each series goes its way alone; what cannot be used is named with its reason. Nothing is kept but the two files: the prepared images lie in a
+private temporary folder while the work lasts, and the key of the pseudonyms is drawn anew and kept nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.cases.cache import load
+from client.cases.clinical import ClinicalTable
+from client.cases.cohort import Visit
+from client.cases.identity import Pseudonyms, canonical_id
+from client.dicom import tags
+from client.dicom.header import Dismissed, SliceFile, read_headers
+from client.dicom.scan import Series, group, list_files
+from client.features import feature_names
+from client.outcome import Study, build_cohort, preference
+from client.pictures import seen_slices, slice_numbers
+from client.prediction import Prediction, SeriesPrediction, model_facts
+from client.prediction_page import render
+from client.prepare import check_preparation, prepare_study
+from client.training import PREDICTORS
+from client.training.records import Records, image_of, table_row
+from shared_models.bundle import Bundle, load_bundle
+from shared_models.catalogue import spec_of
+from shared_models.core.choices import Choice
+from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
+from shared_models.core.files import write_atomic, write_json
+from shared_models.experiment import Experiment, Preparation
+
+LOGGER = logging.getLogger(__name__)
+JSON_NAME, PAGE_NAME = "prediction.json", "prediction.html"
+
+FROM_HEADER = ("age", "male")
+"""Columns of a clinical table that the header of a CT gives."""
+
+LEFT_OUT = {"MISSING_INPUT": ("a value that the model reads is missing from this series", "predict a series that has it")}
+"""Reasons beside those of `tags`: (meaning, remedy)."""
+
+
+def predict_study(study: Path, bundle: Path, out: Path) -> Path:
+    """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
+
+    Earlier outputs in `out` are removed first, so that a failure never leaves another patient's result behind.
+
+    Parameters
+    ----------
+    study : Path
+        DICOM at any depth under any names; it is only read.
+    bundle : Path
+        A released model, see `shared_models.bundle`.
+    out : Path
+        Folder for the two files (0600), made when missing.
+
+    Raises
+    ------
+    BadBundle
+        A file of the release is missing or changed, or its weights fit no model of this version.
+    BadInput
+        No such folder, several patients in it, or a model that needs more than a CT.
+    BadStudy
+        No series can be used; the reason of each is in the text.
+    """
+    study, out = Path(study), Path(out)
+    release = load_bundle(Path(bundle))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
+    for name in (JSON_NAME, PAGE_NAME):
+        (out / name).unlink(missing_ok=True)
+    found = predict(study, release)
+    write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
+    write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
+    return out / PAGE_NAME
+
+
+def predict(study: Path, bundle: Bundle) -> Prediction:
+    """Return what a release says about the patient whose CT lies in a folder; errors as in `predict_study`."""
+    preparation = _with_densities(bundle.experiment.preparation)
+    check_preparation(preparation)
+    _check_reads_studies(bundle.experiment, preparation)
+    _check_weights(bundle)
+    series, left = read_patient(study)
+    names = Pseudonyms(secrets.token_bytes(32))
+    found: list[tuple[Series, Study, SeriesPrediction]] = []
+    days = sorted({one.slices[0].study_date for one in series})
+    with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
+        for one in series:
+            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder))
+            if isinstance(outcome, Dismissed):
+                left.append(outcome)
+            else:
+                found.append((one, *outcome))
+                left += outcome[0].left_out
+    if not found:
+        reasons = [f"{line['reason']} ({line['meaning']}; files: {line['files']})" for line in count_left_out(left)]
+        remedy = "check that the folder holds the axial series of a chest CT"
+        raise BadStudy("NO_SERIES", "a study needs a series that can be used", value=reasons or "an empty folder", remedy=remedy)
+    found.sort(key=lambda f: (-f[2].visit, preference(f[1]), f[0].series_uid, f[0].part))
+    return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), model_facts(bundle))
+
+
+def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:
+    """Return the series of the one patient in a folder, and what was turned away.
+
+    Raises
+    ------
+    BadInput
+        The folder does not exist or holds CT slices of several patients.
+    """
+    if not folder.is_dir():
+        raise BadInput("the study must be a folder with DICOM files", value=str(folder), remedy="check the path")
+    headers = read_headers(list_files(folder))
+    patients = {canonical_id(header.patient_id) for header in headers if isinstance(header, SliceFile)}
+    if len(patients) > 1:
+        raise BadInput("a study folder must hold one patient", value=f"{len(patients)} patient numbers", remedy="predict each patient's folder alone")
+    return group(headers)
+
+
+def predict_series(visit: Visit, bundle: Bundle, workspace: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
+
+    Raises
+    ------
+    BadCohort
+        A value that the model reads is missing.
+    """
+    experiment, spec = bundle.experiment, spec_of(bundle.experiment.model)
+    prepared = load(workspace / visit.prepared).prepared
+    if prepared.mask is None or not prepared.mask.any():
+        raise BadCohort("a study needs lung in its mask", value=0)
+    columns: dict[str, float] = {}
+    if spec.takes == "table":
+        model_input = table_row(visit, experiment.inputs.columns)
+        columns = dict(zip(experiment.inputs.columns, model_input.tolist(), strict=True))
+    else:
+        model_input = image_of(prepared, spec, experiment.inputs)
+    records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
+    probabilities = PREDICTORS[spec.fit](experiment, bundle.state, records)[0].tolist()
+    attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
+    numbers = slice_numbers(prepared.mask, 5)[1:4] if attention is None else slice_numbers(prepared.mask, experiment.inputs.slices)
+    seen = {"columns": columns, "slices": seen_slices(prepared, numbers.tolist(), attention)}
+    return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
+
+
+def attention_of(bundle: Bundle, image: np.ndarray) -> list[float] | None:
+    """Return the weight that an attention network gives each slice of `image` (slices, y, x), or None for a network without attention."""
+    import torch
+
+    from client.training.gradient import network_of
+
+    network = network_of(bundle.experiment, bundle.state)
+    look = getattr(network, "look", None)
+    if look is None:
+        return None
+    with torch.inference_mode():
+        _, weights = look(torch.from_numpy(np.ascontiguousarray(image[None], np.float32)))
+    return weights[0].tolist()
+
+
+def count_left_out(left: Iterable[Dismissed]) -> list[dict[str, Any]]:
+    """Return what was not used by reason, with its meaning, the remedy and the number of files; never a path.
+
+    Examples
+    --------
+    >>> count_left_out([Dismissed("NOT_CT", ("a", "b")), Dismissed("NOT_CT", ("c",))])
+    [{'reason': 'NOT_CT', 'meaning': 'not a CT image', 'remedy': '', 'files': 3}]
+    """
+    counts: dict[str, int] = {}
+    for one in left:
+        counts[one.reason] = counts.get(one.reason, 0) + len(one.paths)
+    texts = {reason: (meaning, "") for reason, meaning in tags.SKIPPED.items()} | tags.QUARANTINED | LEFT_OUT
+    return [
+        {"reason": reason, "meaning": texts[reason][0], "remedy": texts[reason][1], "files": files}
+        for reason, files in sorted(counts.items(), key=lambda item: (item[0] in tags.SKIPPED, item[0]))
+    ]
+
+
+def _attempt(
+    one: Series, visit_number: int, bundle: Bundle, preparation: Preparation, names: Pseudonyms, workspace: Path
+) -> tuple[Study, SeriesPrediction] | Dismissed:
+    paths = tuple(s.path for s in one.slices)
+    try:
+        study = prepare_study(one, preparation, names=names, workspace=workspace)
+    except BadStudy as error:
+        known = error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED
+        return Dismissed(error.reason if known else "FAILED", paths, one.series_uid)
+    except Exception as error:  # one series never stops the others; the text stays on this machine
+        LOGGER.warning("series %s: %s", names.series(one.series_uid, one.part), type(error).__name__)
+        LOGGER.debug("trace", exc_info=True)
+        return Dismissed("FAILED", paths, one.series_uid)
+    # the cohort's own way from a study to what a model may read: features, and age and sex of the header
+    visit = build_cohort([(one, study)], ClinicalTable(), names).cases[0].visits[0]
+    try:
+        probabilities, seen = predict_series(visit, bundle, workspace)
+    except BadCohort:
+        return Dismissed("MISSING_INPUT", paths, one.series_uid)
+    kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")
+    acquisition = {name: getattr(study.acquisition, name) for name in kept} | {"spacing_mm": list(study.spacing_mm), "slices": study.slices}
+    return study, SeriesPrediction(visit.series, visit_number, acquisition, study.findings, study.features, probabilities=probabilities, **seen)
+
+
+def _with_densities(preparation: Preparation) -> Preparation:
+    """Add densitometry where the release does not ask for it: the page shows it, the model's input stays as it is."""
+    if any(choice.name == "densitometry" for choice in preparation.features):
+        return preparation
+    return preparation.model_copy(update={"features": (*preparation.features, Choice(name="densitometry"))})
+
+
+def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> None:
+    if experiment.data.kind != "studies" or spec_of(experiment.model).takes == "patch":
+        raise BadInput("a model of patches cannot read a study", value=experiment.name, remedy="use a release that was trained on studies")
+    missing = sorted(set(experiment.inputs.columns) - {*feature_names(preparation.features), *FROM_HEADER})
+    if missing and spec_of(experiment.model).takes == "table":
+        raise BadInput("a CT must hold all that the model reads", value=missing, remedy="use a release without clinical variables")
+
+
+def _check_weights(bundle: Bundle) -> None:
+    # no records: weights are loaded and nothing is computed, before hundreds of slices are read
+    nothing = Records(np.zeros((0, len(bundle.experiment.inputs.columns))), np.zeros(0, np.int64), ())
+    try:
+        PREDICTORS[spec_of(bundle.experiment.model).fit](bundle.experiment, bundle.state, nothing)
+    except (BadState, KeyError, ValueError):
+        raise BadBundle("a release's weights must fit its model", remedy="use the version that wrote it") from None

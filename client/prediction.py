@@ -1,0 +1,147 @@
+"""What a released model says about one patient's CT: the one object from which every output (JSON, page) is written.
+
+Keys of ``prediction.json``, format 1:
+
+    format, notice     number of this format; the sentence that stands on every output
+    warning            why the output must not be taken at its word (what the model was trained on); null where there is none
+    cautions           further reasons to doubt, as sentences
+    headline           name of the series to look at first: the best one of the latest visit
+    series[]           ``series``, ``visit`` (1 is the earliest), ``acquisition``, ``findings[]`` (code, severity, text), ``quantification``
+                       (feature: number or null), ``columns`` (what a table model read), ``probabilities`` (class: 0..1), ``slices[]``
+    series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
+    reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
+    left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
+    model              the release: digests, classes, what it was trained on, performance with 95 % intervals, limits
+
+Series names are drawn anew at each run. No name, number, date or path of the patient is in any output, nor age and sex unless the model reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from client.cases.cohort import number_out
+from client.reference import REFERENCE
+from shared_models.bundle import NOTICE, Bundle
+from shared_models.catalogue import spec_of
+
+FORMAT = 1
+
+WARNINGS = {
+    "phantoms": "This model was trained on synthetic phantoms. It has never seen a patient: what it says about a patient means nothing.",
+    None: "What this model was trained on is not recorded. What it says about a patient cannot be relied on.",
+}
+"""What a model was trained on to the warning that its every output carries; other values carry none."""
+
+
+@dataclass(frozen=True)
+class SeenSlice:
+    """A slice that the model looked at, or that stands for the study.
+
+    Parameters
+    ----------
+    number, of : int
+        Place in the series, 1 nearest the head, and how many slices there are.
+    height_percent : float
+        Height inside the lungs: 0 at their lowest slice, 100 at their highest.
+    attention : float or None
+        The model's weight of the slice; over all slices of a series they sum to 1. None where the model has none.
+    picture : bytes
+        PNG with the outline of the lungs; empty for slices that are not shown.
+    """
+
+    number: int
+    of: int
+    height_percent: float
+    attention: float | None = None
+    picture: bytes = b""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, without the picture."""
+        return {"number": self.number, "of": self.of, "height_percent": self.height_percent, "attention": self.attention}
+
+
+@dataclass(frozen=True)
+class SeriesPrediction:
+    """One series with what was measured in it and what the model made of it; fields as in ``prediction.json``."""
+
+    series: str
+    visit: int
+    acquisition: dict[str, Any]
+    findings: list[dict[str, str]]
+    quantification: dict[str, float]
+    columns: dict[str, float]
+    probabilities: dict[str, float]
+    slices: tuple[SeenSlice, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        numbers = {name: number_out(value) for name, value in self.quantification.items()}
+        return {**self.__dict__, "quantification": numbers, "slices": [one.as_dict() for one in self.slices]}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All series of a patient, the headline first, and the release that was applied to them."""
+
+    series: tuple[SeriesPrediction, ...]
+    left_out: tuple[dict[str, Any], ...]
+    model: dict[str, Any]
+
+    @property
+    def headline(self) -> SeriesPrediction:
+        """The series to look at first."""
+        return self.series[0]
+
+    @property
+    def warning(self) -> str | None:
+        """The warning that must stand on top of every output, or None."""
+        return WARNINGS.get(self.model["trained_on"])
+
+    @property
+    def cautions(self) -> list[str]:
+        """Further reasons to doubt the output, as sentences."""
+        name = self.model["headline_metric"]
+        cell = self.model["performance"].get(name)
+        if not cell or cell.get("value") is None:
+            return ["How good the model is on patients of a hospital that it was not trained on is not recorded."]
+        if name.startswith("auroc") and (cell["value"] if cell.get("low") is None else cell["low"]) <= 0.5:
+            return ["On the held-out hospital the model could not be told from guessing: its AUROC is compatible with 0.5."]
+        return []
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of ``prediction.json``."""
+        return {
+            "format": FORMAT,
+            "notice": NOTICE,
+            "warning": self.warning,
+            "cautions": self.cautions,
+            "headline": self.headline.series,
+            "series": [one.as_dict() for one in self.series],
+            "reference": {name: found.as_dict() for name, found in REFERENCE.items()},
+            "left_out": list(self.left_out),
+            "model": self.model,
+        }
+
+
+def model_facts(bundle: Bundle) -> dict[str, Any]:
+    """Return what an output says about the release: its digests, what it was trained on, how good it is, its limits."""
+    card, experiment = bundle.card, bundle.experiment
+    return {
+        "software": version("fedild"),
+        "bundle": bundle.digest,
+        "experiment": experiment.name,
+        "experiment_digest": experiment.digest,
+        "preparation_digest": experiment.preparation.digest,
+        "model": experiment.model.name,
+        "source": spec_of(experiment.model).source,
+        "classes": list(experiment.data.classes),
+        "trained_on": card.get("trained_on"),
+        "training": card.get("training", {}),
+        "intended_use": card.get("intended_use"),
+        "headline_metric": experiment.evaluation.headline,
+        "performance": card.get("performance_on_the_held_out_hospital") or card.get("performance") or {},
+        "limits": card.get("limits", []),
+    }

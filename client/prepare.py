@@ -1,0 +1,218 @@
+"""From a folder of DICOM to a prepared cohort: the whole way of a CT, one series at a time, in as many processes as asked for.
+
+The workspace gets ``report.json`` (keyed pseudonyms only), ``items.csv`` (which pseudonym is which file; private, never leaves), ``cache/``,
+``cohort.json`` and, on first use, ``site.key``. Nothing identifying is in names, cache or report.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from client.cases import cache
+from client.cases.clinical import ClinicalTable, read_clinical
+from client.cases.cohort import number_out
+from client.cases.identity import Pseudonyms, site_secret
+from client.cases.prepared import Prepared
+from client.dicom import tags
+from client.dicom.acquisition import describe_acquisition
+from client.dicom.deidentify import deidentify
+from client.dicom.header import Dismissed, SliceFile, read_full_header, read_headers
+from client.dicom.quality import Subject, check
+from client.dicom.read import read_series
+from client.dicom.scan import Series, group, list_files
+from client.features import FEATURES
+from client.features.densitometry import densitometry
+from client.outcome import SUMMARY, PrepareReport, Study, build_cohort, collect, study_of, write_items
+from client.preprocessing import STEPS
+from client.preprocessing.resample import resample
+from client.processes import Processes
+from client.segmentation import SEGMENTERS
+from shared_models.core.choices import pick
+from shared_models.core.errors import BadInput, BadStudy
+from shared_models.core.files import canonical_json, sha256, write_json
+from shared_models.experiment import Preparation
+
+LOGGER = logging.getLogger(__name__)
+CHUNK = 64
+"""Headers read in one go by one process."""
+
+
+def prepare_study(series: Series, preparation: Preparation, *, names: Pseudonyms, workspace: Path) -> Study:
+    """Take one series the whole way: read, de-identify, check, segment, preprocess, describe, cache.
+
+    The lung is segmented, and described, on the scanner's own grid; only then the image goes to the model's grid, so that interpolation
+    never reaches a density feature.
+
+    Raises
+    ------
+    BadStudy
+        With the reason why the series cannot be used.
+    """
+    reading = read_series(series)
+    header = deidentify(read_full_header(reading.slices[len(reading.slices) // 2].path), names)
+    acquisition = describe_acquisition(header)
+    found = [*reading.findings, *check(Subject(reading.volume, acquisition))]
+    for finding in found:
+        if finding.severity == "error":
+            raise BadStudy(finding.code, finding.text)
+    content = canonical_json([cache.volume_digest(reading.volume), acquisition.as_dict(), [f.as_dict() for f in found]])
+    path = workspace / "cache" / f"{cache.cache_key(sha256(content.encode()), preparation.digest)}.safetensors"
+    try:
+        note = cache.load(path).note
+    except cache.DamagedCache:
+        mask = pick(SEGMENTERS, preparation.segmenter, kind="segmenter")(reading.volume)
+        native = Prepared(reading.volume, mask)
+        found += check(Subject(reading.volume, acquisition, mask))
+        prepared, described = preprocess(native, preparation)
+        features = describe(described, preparation)
+        summary = {name: features.get(name, math.nan) for name in SUMMARY} if SUMMARY[0] in features else describe_summary(described)
+        note = {
+            "features": {name: number_out(value) for name, value in features.items()},
+            "summary": {name: number_out(value) for name, value in summary.items()},
+            "findings": [f.as_dict() for f in found],
+            "acquisition": acquisition.as_dict(),
+            "native_spacing_mm": reading.volume.spacing_mm,
+            "native_slices": len(reading.volume.hu),
+        }
+        cache.store(path, prepared, note)
+    return study_of(path.name, note, reading.left_out)
+
+
+def preprocess(native: Prepared, preparation: Preparation) -> tuple[Prepared, Prepared]:
+    """Run the steps in order, then go to the target grid; return the result and what density features may be taken from.
+
+    That is the last image that still is HU on the scanner's grid: after denoising or harmonising, before clipping or resampling.
+    """
+    prepared = described = native
+    for choice in preparation.steps:
+        prepared = pick(STEPS, choice, kind="step")(prepared)
+        if prepared.is_hu and prepared.volume.hu.shape == native.volume.hu.shape and prepared.volume.spacing_mm == native.volume.spacing_mm:
+            described = prepared
+    if preparation.grid_mm is not None:
+        z, y, x = preparation.grid_mm
+        prepared = resample(prepared, z_mm=z, y_mm=y, x_mm=x)
+    return prepared, described
+
+
+def describe(prepared: Prepared, preparation: Preparation) -> dict[str, float]:
+    """Return the features of all families that the experiment asks for."""
+    out: dict[str, float] = {}
+    for choice in preparation.features:
+        out |= pick(FEATURES, choice, kind="feature family")(prepared)
+    return out
+
+
+def describe_summary(prepared: Prepared) -> dict[str, float]:
+    """Return the four features of `SUMMARY`."""
+    features = densitometry(prepared)
+    return {name: features[name] for name in SUMMARY}
+
+
+def prepare_folder(
+    folder: Path,
+    workspace: Path,
+    preparation: Preparation,
+    *,
+    secret: bytes | None = None,
+    clinical: Path | None = None,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> PrepareReport:
+    """Prepare everything under `folder` and write report, cache and cohort into `workspace`.
+
+    One damaged file never stops the others: each item ends accepted, skipped or quarantined with a reason. The result does not depend on
+    the number of processes.
+
+    Parameters
+    ----------
+    folder : Path
+        DICOM at any depth under any names, among anything else; it is only read.
+    workspace : Path
+        Private folder of the site; made when missing. It may lie inside `folder`.
+    preparation : Preparation
+        Grid, steps, segmenter, features.
+    secret : bytes, optional
+        Key of the pseudonyms; by default ``site.key`` of the workspace, made on first use.
+    clinical : Path, optional
+        ``clinical.csv``; see `client.cases.clinical`.
+    processes : int
+        Worker processes; 1 works in this one.
+    progress : callable, optional
+        Called with (series done, series in all).
+
+    Raises
+    ------
+    BadInput
+        The folder does not exist, or the experiment names an unknown step, segmenter or feature.
+    BadCohort
+        The clinical table contradicts itself.
+    """
+    folder, workspace = Path(folder), Path(workspace)
+    if not folder.is_dir():
+        raise BadInput("the folder to prepare must exist", value=str(folder), remedy="check the path")
+    check_preparation(preparation)
+    table = read_clinical(clinical) if clinical else ClinicalTable()
+    workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
+    names = Pseudonyms(secret if secret is not None else site_secret(workspace))
+    with Processes(processes) as workers:
+        paths = list_files(folder, leave_out=workspace)
+        chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
+        series, dismissed = group(header for chunk in workers.map(read_headers, chunks, lost=_unreadable) for header in chunk)
+        work = partial(_attempt, preparation=preparation, names=names, workspace=workspace)
+        outcomes: list[Study | Dismissed] = []
+        for done, outcome in enumerate(workers.map(work, series, lost=_failed), start=1):
+            outcomes.append(outcome)
+            if progress:
+                progress(done, len(series))
+    report, items = collect(folder, series, outcomes, dismissed, names)
+    pairs = [(one, outcome) for one, outcome in zip(series, outcomes, strict=True) if isinstance(outcome, Study)]
+    report.cohort = build_cohort(pairs, table, names)
+    write_items(workspace / "items.csv", items)
+    write_json(workspace / "report.json", report.as_dict())
+    report.cohort.save(workspace / "cohort.json")
+    return report
+
+
+def check_preparation(preparation: Preparation) -> None:
+    """Check that every step, segmenter and feature family exists and takes its knobs, before any file is read.
+
+    Raises
+    ------
+    BadChoice
+        Naming the entry and what was probably meant.
+    """
+    pick(SEGMENTERS, preparation.segmenter, kind="segmenter")
+    for choice in preparation.steps:
+        pick(STEPS, choice, kind="step")
+    for choice in preparation.features:
+        pick(FEATURES, choice, kind="feature family")
+
+
+def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, workspace: Path) -> Study | Dismissed:
+    paths = tuple(s.path for s in series.slices)
+    try:
+        return prepare_study(series, preparation, names=names, workspace=workspace)
+    except BadStudy as error:
+        reason = error.reason if error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED else "FAILED"
+    except Exception as error:  # one series never stops the others; the text stays on this machine
+        LOGGER.warning("item %s: %s", names.item("series", series.series_uid, series.part), type(error).__name__)
+        LOGGER.debug("trace", exc_info=True)
+        reason = "FAILED"
+    return Dismissed(reason, paths, series.series_uid)
+
+
+def _unreadable(paths: list[str]) -> list[SliceFile | Dismissed]:
+    # one of these files takes a process down: each gets its own chance, so that only that one is lost
+    found: list[SliceFile | Dismissed] = []
+    with Processes(2) as workers:
+        for one in workers.map(read_headers, [[path] for path in paths], lost=lambda lone: [Dismissed("UNREADABLE", (lone[0],))]):
+            found += one
+    return found
+
+
+def _failed(series: Series) -> Dismissed:
+    return Dismissed("FAILED", tuple(s.path for s in series.slices), series.series_uid)

@@ -1,0 +1,1 @@
+"""What this hospital allows and what may leave it."""

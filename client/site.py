@@ -1,0 +1,66 @@
+"""The site TOML: who this hospital is, where its data lie, and what it allows. Read by the hospital's own programs only.
+
+[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ, instead of studies), workspace
+[policy]   models, strategies, minimum numbers, metrics that may leave
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from shared_models.core.choices import Section, load_toml, validated
+from shared_models.experiment import Name
+
+
+class Place(Section):
+    """Name and folders of a site; relative paths count from the site TOML."""
+
+    name: Name
+    inbox: str = "dicom"
+    clinical: str = "clinical.csv"
+    patches: str | None = None
+    workspace: str = "workspace"
+
+
+class Policy(Section):
+    """What this hospital allows. An experiment cannot weaken it; ``*`` allows every name.
+
+    A metric leaves only when at least `min_cases` patients stand behind it, and one that is computed per class only when every class
+    that is present has at least `min_per_class`.
+    """
+
+    models: tuple[str, ...] = ("*",)
+    strategies: tuple[str, ...] = ("*",)
+    min_cases: Annotated[int, Field(ge=1)] = 10
+    min_per_class: Annotated[int, Field(ge=1)] = 5
+    metrics: tuple[str, ...] = ("train_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_cases")
+    decimals: Annotated[int, Field(ge=1, le=12)] = 4
+    max_payload_mb: Annotated[float, Field(gt=0)] = 2048.0
+
+
+class Site(Section):
+    """A site as its TOML describes it."""
+
+    site: Place
+    policy: Policy = Policy()
+    folder: Path = Path()
+
+    @staticmethod
+    def load(path: str | Path) -> Site:
+        """Read a site TOML; all faults are listed at once."""
+        path = Path(path)
+        document: dict[str, Any] = dict(load_toml(path))
+        site = validated(Site, document, what=f"site {path.name}")
+        return site.model_copy(update={"folder": path.resolve().parent})
+
+    def path(self, relative: str) -> Path:
+        """Return a path of the TOML, counted from the TOML's folder."""
+        return self.folder / relative
+
+    @property
+    def workspace(self) -> Path:
+        """The folder of everything that this site makes: key, cache, cohort, logs."""
+        return self.path(self.site.workspace)

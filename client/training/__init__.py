@@ -1,0 +1,43 @@
+"""FITTERS and PREDICTORS: how a site fits and applies a model, by the `fit` of its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shared_models.core.arrays import State
+from shared_models.experiment import Experiment
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from client.training.fitter import Fitted
+    from client.training.records import Records
+
+
+def _gradient_fit(*args: Any, **kwargs: Any) -> Fitted:
+    from client.training.gradient import fit_gradient  # torch is imported by the first fit, not by the command line
+
+    return fit_gradient(*args, **kwargs)
+
+
+def _gradient_predict(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+    from client.training.gradient import predict_gradient
+
+    return predict_gradient(experiment, state, records)
+
+
+def _classical_fit(*args: Any, **kwargs: Any) -> Fitted:
+    from client.training.classical import fit_classical
+
+    return fit_classical(*args, **kwargs)
+
+
+def _classical_predict(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+    from client.training.classical import predict_classical
+
+    return predict_classical(experiment, state, records)
+
+
+FITTERS: dict[str, Callable[..., Fitted]] = {"gradient": _gradient_fit, "sums": _classical_fit, "trees": _classical_fit}
+PREDICTORS: dict[str, Callable[..., np.ndarray]] = {"gradient": _gradient_predict, "sums": _classical_predict, "trees": _classical_predict}

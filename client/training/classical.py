@@ -1,0 +1,25 @@
+"""Fitting and predicting with models that have no gradients: one contribution a round."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from client.training.fitter import Fitted
+from client.training.records import Records
+from client.training.rules import Rule
+from shared_models.catalogue import build
+from shared_models.core.arrays import State
+from shared_models.experiment import Experiment
+
+
+def fit_classical(experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int) -> Fitted:
+    """Return the site's contribution (sums or trees) to the current state."""
+    del rule, factor
+    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    return Fitted(model.contribution(state, records.inputs, records.labels, seed=seed), steps=1)
+
+
+def predict_classical(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+    """Return class probabilities, shape (n, classes)."""
+    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    return model.predict(state, records.inputs)

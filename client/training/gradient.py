@@ -1,0 +1,132 @@
+"""The training loop, in plain sight. One of two loops in the house; the other is `server/runs/rounds`."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from client.training.augment import AUGMENTATIONS
+from client.training.fitter import Fitted
+from client.training.flat import FlatModel
+from client.training.optimisers import OPTIMISERS
+from client.training.records import Records
+from client.training.rules import Rule
+from shared_models.blocks.spec import ModelSpec
+from shared_models.catalogue import build, spec_of
+from shared_models.core.arrays import State
+from shared_models.core.choices import Choice, pick
+from shared_models.core.errors import BadCohort
+from shared_models.experiment import Experiment
+
+
+def fit_gradient(experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int) -> Fitted:
+    """Train one round at one site and return the new weights.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its ``[model]`` and ``[train]``.
+    state : State
+        Global weights to start from.
+    records : Records
+        The site's training patients.
+    rule : Rule
+        The site's half of the strategy.
+    factor : float
+        Factor on the learning rate in this round.
+    seed : int
+        Seed of order, dropout and augmentation.
+    """
+    if len(records) == 0:
+        raise BadCohort("training needs at least one patient", value=0)
+    train, spec = experiment.train, spec_of(experiment.model)
+    flat = _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes))
+    flat.load(state)
+    flat.model.train()
+    torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
+    generator = torch.Generator().manual_seed(seed % (1 << 63))
+    optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")()
+    augment = [pick(AUGMENTATIONS, choice, kind="augmentation") for choice in train.augment]
+    loss_of = spec.loss
+    if loss_of is None:
+        raise BadCohort(f"model {experiment.model.name!r} has no loss")
+    class_weight = torch.from_numpy(_class_weights(records.labels, len(experiment.data.classes), train.class_weights))
+    prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
+    unit_hu = _unit_hu(spec, experiment)
+    device = flat.weights.device
+    class_weight, prior = class_weight.to(device), prior.to(device)
+    rule.start(flat.weights)
+
+    steps = train.steps or train.epochs * math.ceil(len(records) / train.batch)
+    order: list[int] = []
+    lost, seen = 0.0, 0
+    for _ in range(steps):
+        if not order:
+            order = torch.randperm(len(records), generator=generator).tolist()
+        chosen, order = order[: train.batch], order[train.batch :]
+        batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32))
+        labels = torch.from_numpy(records.labels[chosen]).to(device)
+        for change in augment:
+            batch = change(batch, generator, unit_hu)
+        logits = flat.model(batch.to(device))
+        losses = loss_of(logits + prior, labels)
+        flat.backward((losses * class_weight[labels]).mean())
+        if train.clip_norm is not None:
+            flat.gradient.mul_(min(1.0, train.clip_norm / (float(flat.gradient.norm()) + 1e-12)))
+        rule.correct(flat.weights, flat.gradient)
+        optimiser.step(flat.weights, flat.gradient, factor)
+        lost += float(losses.detach().sum())
+        seen += len(chosen)
+    return Fitted(flat.state(), steps, lost / seen)
+
+
+def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+    """Return class probabilities of `records`, shape (n, classes), in evaluation mode."""
+    flat = _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes))
+    flat.load(state)
+    flat.model.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(records), 32):
+            batch = torch.from_numpy(np.ascontiguousarray(records.inputs[start : start + 32], dtype=np.float32))
+            parts.append(torch.softmax(flat.model(batch.to(flat.weights.device)).double(), dim=1).cpu().numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, len(experiment.data.classes)))
+
+
+def network_of(experiment: Experiment, state: State) -> nn.Module:
+    """Return a fresh network in evaluation mode with `state` loaded: for explanations, which hang hooks on it."""
+    model = build(experiment.model, inputs=1, outputs=len(experiment.data.classes))
+    FlatModel(model).load(state)
+    return model.eval()
+
+
+@functools.lru_cache(maxsize=4)
+def _warm_model(choice: str, outputs: int) -> FlatModel:
+    # Building a large network costs more than a round on a small site: a resident worker builds each once and loads weights into it.
+    model = build(Choice.model_validate_json(choice), inputs=1, outputs=outputs)
+    return FlatModel(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _class_weights(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
+    if how != "balanced":
+        return np.ones(classes, np.float32)
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    present = counts > 0
+    weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0.0)
+    return weights.astype(np.float32)
+
+
+def _log_prior(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
+    if how != "prior":
+        return np.zeros(classes, np.float32)
+    counts = np.bincount(labels, minlength=classes) + 0.5  # a class that the site lacks keeps a finite share
+    return np.log(counts / counts.sum()).astype(np.float32)
+
+
+def _unit_hu(spec: ModelSpec, experiment: Experiment) -> float:
+    low, high = experiment.inputs.window_hu
+    return 1.0 if spec.units == "hu" else high - low

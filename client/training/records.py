@@ -1,0 +1,181 @@
+"""What a model sees: patients turned into arrays. One patient is one record, whatever the number of scans and visits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from client.cases.cache import load
+from client.cases.cohort import Case, Visit
+from client.cases.prepared import Prepared
+from shared_models.blocks.spec import ModelSpec
+from shared_models.catalogue import spec_of
+from shared_models.core.arrays import HU, Mask
+from shared_models.core.errors import BadCohort
+from shared_models.experiment import Experiment, Inputs
+
+
+@dataclass(frozen=True)
+class Records:
+    """Arrays of a cohort, ready for a model.
+
+    Parameters
+    ----------
+    inputs : ndarray
+        (n, k, y, x) slices, (n, 1, z, y, x) volumes, (n, 1, y, x) patches or (n, columns) of a table.
+    labels : ndarray of int64, shape (n,)
+        Class numbers.
+    names : tuple of str
+        Pseudonyms, in the same order.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> Records:
+        """Return the records with the given numbers."""
+        chosen = np.asarray(chosen, int)
+        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen))
+
+    @staticmethod
+    def join(parts: Sequence[Records]) -> Records:
+        """Put the records of several sites together: for the pooled baseline of a simulation."""
+        return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), tuple(n for p in parts for n in p.names))
+
+
+def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -> Records:
+    """Turn labelled cases into records for the experiment's model; the first visit of a patient stands for the patient.
+
+    `workspace` is the site's: prepared studies are read from its cache.
+
+    Raises
+    ------
+    BadCohort
+        A case without a label, or a model that needs what the cohort does not hold.
+    """
+    spec = spec_of(experiment.model)
+    classes = experiment.data.classes
+    labels = []
+    for case in cases:
+        if case.label not in classes:
+            raise BadCohort("every training case has one of the experiment's classes", value=case.label)
+        labels.append(classes.index(case.label))
+    inputs = [_input_of(case.visits[0], spec, experiment, workspace) for case in cases]
+    stacked = np.stack(inputs) if inputs else np.zeros((0, max(1, len(experiment.inputs.columns))))
+    return Records(stacked, np.array(labels, np.int64), tuple(case.pseudonym for case in cases))
+
+
+def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path) -> np.ndarray:
+    if spec.takes == "table":
+        return table_row(visit, experiment.inputs.columns)
+    return image_of(load(workspace / visit.prepared).prepared, spec, experiment.inputs)
+
+
+def image_of(prepared: Prepared, spec: ModelSpec, inputs: Inputs) -> np.ndarray:
+    """Return what an image model sees of a prepared study.
+
+    Raises
+    ------
+    BadCohort
+        The model takes patches, which whole studies are not, or the study has no lung mask.
+    """
+    if prepared.mask is None:
+        raise BadCohort("an image model needs a lung mask", remedy="name a segmenter in [preparation]")
+    if spec.takes == "slices":
+        return slices_of(prepared, inputs)
+    if spec.takes == "volume":
+        return volume_of(prepared, inputs)
+    raise BadCohort(f"a model that takes a {spec.takes} cannot read studies", remedy="choose a model that takes slices, a volume or a table")
+
+
+def table_row(visit: Visit, columns: Sequence[str]) -> np.ndarray:
+    """Return the named features and clinical variables of a visit, shape (columns,) in float64.
+
+    Raises
+    ------
+    BadCohort
+        A column that is neither a feature nor a clinical number, or a missing value.
+    """
+    row = []
+    for column in columns:
+        value = visit.features.get(column, visit.clinical.get(column))
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise BadCohort(f"column {column!r} must be a number for every patient", value=value, remedy="leave the column or the patient out")
+        row.append(float(value))
+    return np.array(row)
+
+
+def slices_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
+    """Return lung slices spread evenly from apex to base, cropped around the lungs, shape (slices, size, size), float32 in 0..1.
+
+    Only slices whose lung area is at least a tenth of the largest are used; with fewer than wanted, some come twice, so that a bag always
+    has the same length. The crop is a square in millimetres, so that the body's proportions stay.
+    """
+    mask = prepared.mask
+    if mask is None or not mask.any():
+        raise BadCohort("a study needs lung in its mask", value=0)
+    area = (mask > 0).sum((1, 2))
+    lung = np.flatnonzero(area >= 0.1 * area.max())
+    chosen = lung[np.round(np.linspace(0, len(lung) - 1, inputs.slices)).astype(int)]
+    box_y, box_x = _box(np.asarray(mask.any(0)), inputs.margin_mm, prepared.volume.spacing_mm[1:])
+    unit = _unit(prepared.volume.hu, mask, inputs)
+    return np.stack([_square(unit[z], box_y, box_x, prepared.volume.spacing_mm[1:], inputs.size) for z in chosen])
+
+
+def volume_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
+    """Return the lung volume resampled to ``shape_zyx``, shape (1, z, y, x), float32 in 0..1."""
+    mask = prepared.mask
+    if mask is None or not mask.any():
+        raise BadCohort("a study needs lung in its mask", value=0)
+    spacing = prepared.volume.spacing_mm
+    planes = np.flatnonzero(mask.any((1, 2)))
+    box_y, box_x = _box(np.asarray(mask.any(0)), inputs.margin_mm, spacing[1:])
+    crop = _unit(prepared.volume.hu, mask, inputs)[planes[0] : planes[-1] + 1, box_y, box_x]
+    factors = [n / s for n, s in zip(inputs.shape_zyx, crop.shape, strict=True)]
+    smooth = ndimage.gaussian_filter(crop, [max(0.0, 0.5 * (1 / f - 1)) for f in factors])
+    return _exact(np.asarray(ndimage.zoom(smooth, factors, order=1, grid_mode=True, mode="nearest")), inputs.shape_zyx)[None]
+
+
+def _unit(hu: HU, mask: Mask, inputs: Inputs) -> HU:
+    low, high = inputs.window_hu
+    unit = np.clip((np.asarray(hu, np.float32) - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    return unit * (mask > 0) if inputs.mask_outside else unit
+
+
+def _box(shadow: np.ndarray, margin_mm: float, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+    box = []
+    for axis in (0, 1):
+        hits = np.flatnonzero(shadow.any(1 - axis))
+        margin = round(margin_mm / spacing_mm[axis])
+        box.append(slice(max(0, int(hits[0]) - margin), min(shadow.shape[axis], int(hits[-1]) + 1 + margin)))
+    return box[0], box[1]
+
+
+def _square(plane: HU, box_y: slice, box_x: slice, spacing_mm: Sequence[float], size: int) -> HU:
+    crop = plane[box_y, box_x]
+    side_mm = max(crop.shape[0] * spacing_mm[0], crop.shape[1] * spacing_mm[1])
+    factors = [size * s / side_mm for s in spacing_mm]
+    smooth = ndimage.gaussian_filter(crop, [max(0.0, 0.5 * (1 / f - 1)) for f in factors])
+    small = np.asarray(ndimage.zoom(smooth, factors, order=1, grid_mode=True, mode="nearest"))
+    return _exact(small, (size, size))
+
+
+def _exact(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Centre `image` in `shape`, cutting or padding with the lowest value."""
+    out = np.zeros(shape, np.float32)
+    source, target = [], []
+    for have, want in zip(image.shape, shape, strict=True):
+        n = min(have, want)
+        source.append(slice((have - n) // 2, (have - n) // 2 + n))
+        target.append(slice((want - n) // 2, (want - n) // 2 + n))
+    out[tuple(target)] = image[tuple(source)]
+    return out

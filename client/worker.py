@@ -1,0 +1,107 @@
+"""The resident worker: the hospital's own process that owns data, device, policy and gate. A Job goes in, what the gate released comes out.
+
+The Flower messenger (`client/app`) never touches data: it hands the Job to this worker over a Unix socket, in the simulation by a call.
+Whatever goes wrong in here leaves as a fixed code; the text stays in the site's own log.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+from client.privacy.gate import Measured, release, release_metrics
+from client.privacy.policy import enforce
+from client.selection import measure, split_records
+from client.site import Site
+from client.training import FITTERS
+from client.training.fitter import round_seed
+from client.training.records import Records
+from client.training.rules import rule_of
+from shared_models.catalogue import build, spec_of
+from shared_models.core.arrays import State
+from shared_models.core.errors import FedILDError
+from shared_models.experiment import Experiment
+from shared_models.messages import Job, Update
+
+log = logging.getLogger("fedild.worker")
+
+
+class Worker:
+    """One hospital. Keeps its records in memory between rounds.
+
+    Parameters
+    ----------
+    site : Site
+        The site TOML.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._ready: dict[str, tuple[Records, Records]] = {}
+
+    def handle(self, job: Job) -> Update:
+        """Do what `job` asks and return what may leave; never raises.
+
+        The steps, in order: policy, data, fit, gate. The ledger of spent privacy stands between fit and gate.
+        """
+        empty = Update(run=job.run, round=job.round, site=self.site.site.name)
+        if job.kind == "hello":
+            return empty
+        try:
+            return self._work(job, empty)
+        except FedILDError as error:
+            log.warning("round %s refused: %s", job.round, error)
+            return replace(empty, code=error.code)
+        except MemoryError:
+            log.exception("round %s: out of memory", job.round)
+            return replace(empty, code="E_MEMORY")
+        except Exception:
+            log.error("round %s failed: %s", job.round, traceback.format_exc())
+            return replace(empty, code="E_WORKER")
+
+    def _work(self, job: Job, empty: Update) -> Update:
+        experiment = Experiment.from_json(job.experiment)
+        enforce(experiment, self.site.policy)
+        training, validation = self.records(experiment)
+        measured = measure(experiment, job.state, validation)
+        if job.kind == "judge":
+            update = replace(empty, metrics=release_metrics(measured, self.site.policy))
+            return release(update, layout={}, policy=self.site.policy, record=self._record)
+        rule, factor = rule_of(job.rule, job.extra)
+        began = time.monotonic()
+        seed = round_seed(experiment.seed, job.round, self.site.site.name)
+        spec = spec_of(experiment.model)
+        fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed)
+        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, len(training), time.monotonic() - began)
+        if fitted.loss is not None:
+            measured["train_loss"] = Measured(fitted.loss, len(training))
+        update = replace(
+            empty,
+            state=fitted.state,
+            extra=fitted.extra,
+            num_cases=len(training),
+            steps=fitted.steps,
+            metrics=release_metrics(measured, self.site.policy),
+        )
+        return release(update, layout=_layout(experiment, job.state, training), policy=self.site.policy, record=self._record)
+
+    def records(self, experiment: Experiment) -> tuple[Records, Records]:
+        """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""
+        if experiment.digest not in self._ready:
+            self._ready = {experiment.digest: split_records(self.site, experiment)}
+        return self._ready[experiment.digest]
+
+    @property
+    def _record(self) -> Path:
+        return self.site.workspace / "what-left.jsonl"
+
+
+def _layout(experiment: Experiment, state: State, records: Records) -> State:
+    spec = spec_of(experiment.model)
+    if spec.fit == "gradient":
+        return state
+    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    return model.contribution(state, records.inputs[:0], records.labels[:0], seed=0)

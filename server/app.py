@@ -1,0 +1,106 @@
+"""The Flower ServerApp: reads which experiment to run and where to keep its files, then runs the rounds.
+
+The same object runs in a deployment (started by Flower's superexec) and in the simulation (called by `sim/federation`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.serverapp import ServerApp
+
+from server.runs.checkpoint import RoundState, load_latest
+from server.runs.log import RoundLog
+from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
+from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.strategy import Strategy
+from shared_models.catalogue import build, initial_state, inputs_of, spec_of
+from shared_models.core.choices import Choice, pick
+from shared_models.core.errors import BadChoice, BadInput
+from shared_models.core.files import read_json, read_state, write_json, write_state
+from shared_models.experiment import Experiment
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from flwr.serverapp import Grid
+
+app = ServerApp()
+
+OnRound = Callable[[RoundRecord, RoundState], None]
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment named in the run's configuration.
+
+    ``experiment`` is the experiment as JSON; ``run-folder`` an absolute folder for checkpoints, the log and the final state. A folder
+    that already holds checkpoints of the same experiment is continued.
+    """
+    experiment = Experiment.from_json(str(context.run_config["experiment"]))
+    run_experiment(grid, experiment, Path(str(context.run_config["run-folder"])))
+
+
+def strategy_of(experiment: Experiment, model: object) -> Strategy:
+    """Return the experiment's strategy, or the default one for its model.
+
+    Raises
+    ------
+    BadChoice
+        The strategy does not serve this kind of model.
+    """
+    fit = spec_of(experiment.model).fit
+    choice = experiment.strategy or Choice(name=DEFAULTS[fit])
+    strategy = pick(STRATEGIES, choice, kind="strategy", get=lambda spec: spec.build)
+    if STRATEGIES[choice.name].fit != fit:
+        serving = ", ".join(name for name, spec in STRATEGIES.items() if spec.fit == fit)
+        raise BadChoice(
+            f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
+        )
+    return strategy(model)
+
+
+def run_experiment(grid: Grid, experiment: Experiment, folder: Path, *, durable: bool = True, on_round: OnRound | None = None) -> RoundState:
+    """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it."""
+    if not folder.is_absolute():
+        raise BadInput("the run folder must be an absolute path", value=str(folder))
+    spec = spec_of(experiment.model)
+    roster = take_roll(grid, run=experiment.digest[:16], timeout_s=min(600.0, experiment.federation.deadline_s), wanted=experiment.federation.quorum)
+    start = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder)
+    classical = None if spec.fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+    strategy = strategy_of(experiment, classical)
+    if start.round == 0:
+        start.own = strategy.start(start.state)
+    log = RoundLog(folder / "rounds.jsonl", keep=start.round)
+
+    def told(record: RoundRecord, at: RoundState) -> None:
+        log(record, at)
+        if on_round:
+            on_round(record, at)
+
+    final = run_rounds(strategy, grid, start, experiment=experiment, roster=roster, model=classical, folder=folder, on_round=told, durable=durable)
+    write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster))
+    write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
+    return final
+
+
+def begin(experiment: Experiment, folder: Path) -> RoundState:
+    """Return round 0 of a new run. A prepared ``start.safetensors`` in the folder is used; otherwise the state is built here."""
+    note = folder / "start.json"
+    if not note.exists():
+        write_start(experiment, folder)
+    start = read_json(note)
+    if start["experiment"] != experiment.digest:
+        raise BadInput("a run folder belongs to one experiment", remedy="choose another folder for another experiment")
+    state = read_state(folder / "start.safetensors")
+    return RoundState(run=start["run"], round=0, state=state, experiment=experiment.digest)
+
+
+def write_start(experiment: Experiment, folder: Path) -> None:
+    """Build the initial state (this imports torch for networks) and write it to the run folder."""
+    inputs = inputs_of(experiment)
+    state = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=experiment.seed)
+    write_state(folder / "start.safetensors", state)
+    write_json(folder / "start.json", {"run": secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})

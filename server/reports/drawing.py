@@ -1,0 +1,128 @@
+"""Small charts as inline SVG: scales, axes, marks. Text stays text, colours are the page's own (so they follow light, dark and print)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from html import escape
+
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "12 4", "4 2 1 2")
+"""A line is told from its neighbours by its dashes as well as by its colour."""
+
+
+def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return round numbers that span `low` to `high`, about `about` of them.
+
+    Examples
+    --------
+    >>> nice_ticks(0.52, 0.97)
+    [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    """
+    span = high - low if high > low else max(abs(high), 1.0)
+    rough = span / max(about, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(place * step, 10) for place in range(first, max(last, first + 1) + 1)]
+
+
+def tick_text(value: float) -> str:
+    """Return a tick without needless zeros.
+
+    Examples
+    --------
+    >>> tick_text(0.5), tick_text(20.0)
+    ('0.5', '20')
+    """
+    return f"{value:.6g}"
+
+
+@dataclass
+class Chart:
+    """A plot area with scales from data to pixels; marks are added in the order they are drawn.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the whole picture, in user units of the SVG.
+    x, y : tuple of float
+        Lowest and highest value of each axis.
+    left, right, top, bottom : int
+        Margins for labels.
+    """
+
+    width: int
+    height: int
+    x: tuple[float, float]
+    y: tuple[float, float]
+    left: int = 46
+    right: int = 12
+    top: int = 12
+    bottom: int = 42
+    parts: list[str] = field(default_factory=list)
+
+    def at_x(self, value: float) -> float:
+        """Return the horizontal place of `value`."""
+        low, high = self.x
+        return round(self.left + (value - low) / (high - low) * (self.width - self.left - self.right), 1)
+
+    def at_y(self, value: float) -> float:
+        """Return the vertical place of `value`."""
+        low, high = self.y
+        return round(self.height - self.bottom - (value - low) / (high - low) * (self.height - self.top - self.bottom), 1)
+
+    def add(self, tag: str, css: str, text: str = "", **attributes: object) -> None:
+        """Add an element; ``stroke_width`` becomes ``stroke-width``. `text` is escaped."""
+        listed = "".join(f' {key.replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items() if value != "")
+        self.parts.append(f'<{tag} class="{css}"{listed}>{escape(text)}</{tag}>')
+
+    def segment(self, css: str, x1: float, y1: float, x2: float, y2: float) -> None:
+        """Add a straight line between two places in pixels."""
+        self.add("line", css, x1=x1, y1=y1, x2=x2, y2=y2)
+
+    def label(self, css: str, x: float, y: float, text: str, **attributes: object) -> None:
+        """Add text at a place in pixels."""
+        self.add("text", css, text, x=round(x, 1), y=round(y, 1), **attributes)
+
+    def axis_x(self, ticks: list[float], title: str) -> None:
+        """Draw ticks, grid lines and the title of the horizontal axis."""
+        foot = self.height - self.bottom
+        for value in ticks:
+            self.segment("grid", self.at_x(value), self.top, self.at_x(value), foot)
+            self.label("tick", self.at_x(value), foot + 15, tick_text(value), text_anchor="middle")
+        self.label("axis", (self.left + self.width - self.right) / 2, self.height - 6, title, text_anchor="middle")
+
+    def axis_y(self, ticks: list[float], title: str) -> None:
+        """Draw ticks, grid lines and the title of the vertical axis."""
+        for value in ticks:
+            self.segment("grid", self.left, self.at_y(value), self.width - self.right, self.at_y(value))
+            self.label("tick", self.left - 6, self.at_y(value) + 4, tick_text(value), text_anchor="end")
+        middle = (self.top + self.height - self.bottom) / 2
+        self.label("axis", 12, middle, title, text_anchor="middle", transform=f"rotate(-90 12 {middle})")
+
+    def line(self, css: str, xs: list[float], ys: list[float | None], dashes: str = "") -> None:
+        """Draw a line through the points; None leaves a gap."""
+        stretch: list[str] = []
+        stretches = [stretch]
+        for x, y in zip(xs, ys, strict=True):
+            if y is None:
+                stretch = []
+                stretches.append(stretch)
+            else:
+                stretch.append(f"{self.at_x(x):g},{self.at_y(y):g}")
+        for points in stretches:
+            if len(points) > 1:
+                self.add("polyline", f"line {css}", points=" ".join(points), stroke_dasharray=dashes)
+
+    def dot(self, css: str, x: float, y: float, size: float, says: str = "") -> None:
+        """Draw a dot at a place in data; `says` is shown on hover."""
+        hover = f"<title>{escape(says)}</title>" if says else ""
+        self.parts.append(f'<circle class="dot {css}" cx="{self.at_x(x):g}" cy="{self.at_y(y):g}" r="{size:g}">{hover}</circle>')
+
+    def svg(self, name: str, title: str, description: str) -> str:
+        """Return the picture as SVG for a page; `name` must be unique on it, `description` tells the content to those who do not see it."""
+        return (
+            f'<svg viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" role="img" '
+            f'aria-labelledby="{name}-title {name}-text"><title id="{name}-title">{escape(title)}</title>'
+            f'<desc id="{name}-text">{escape(description)}</desc>{"".join(self.parts)}</svg>'
+        )

@@ -1,0 +1,1 @@
+"""Rounds: the loop, the spool of replies, the update check, the checkpoints."""

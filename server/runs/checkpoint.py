@@ -1,0 +1,62 @@
+"""Checkpoints: after every round the whole state of the run, written so that a crash leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared_models.core.arrays import State
+from shared_models.core.errors import BadInput
+from shared_models.core.files import read_json, sha256, unpack_state, write_json, write_state
+
+KEEP = 2
+
+
+@dataclass
+class RoundState:
+    """Where a run stands after `round` rounds: global state, the strategy's own state, identity of the run."""
+
+    run: str
+    round: int
+    state: State
+    own: State = field(default_factory=dict)
+    experiment: str = ""
+
+
+def save(folder: Path, at: RoundState, *, durable: bool = True) -> None:
+    """Write the checkpoint of `at.round`; the last two are kept.
+
+    The manifest with the SHA-256 of both files is written last and names them: without it a checkpoint does not exist.
+    """
+    here = folder / f"round-{at.round:06d}"
+    digests = {
+        "state": write_state(here / "state.safetensors", at.state, durable=durable),
+        "own": write_state(here / "own.safetensors", at.own, durable=durable),
+    }
+    write_json(here / "manifest.json", {"run": at.run, "round": at.round, "experiment": at.experiment, "sha256": digests}, durable=durable)
+    for old in sorted(folder.glob("round-*"))[:-KEEP]:
+        shutil.rmtree(old)
+
+
+def load_latest(folder: Path, *, experiment: str) -> RoundState | None:
+    """Return the newest checkpoint whose files are whole, or None when there is none.
+
+    Raises
+    ------
+    BadInput
+        The checkpoint belongs to another experiment.
+    """
+    for here in sorted(folder.glob("round-*"), reverse=True):
+        try:
+            manifest = read_json(here / "manifest.json")
+            data = {name: (here / f"{name}.safetensors").read_bytes() for name in ("state", "own")}
+            whole = all(sha256(data[name]) == manifest["sha256"][name] for name in data)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not whole:
+            continue
+        if manifest["experiment"] != experiment:
+            raise BadInput("a run is resumed with the experiment it was started with", remedy="use the same TOML and --set, or another --out")
+        return RoundState(manifest["run"], manifest["round"], unpack_state(data["state"]), unpack_state(data["own"]), experiment)
+    return None

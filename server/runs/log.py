@@ -1,0 +1,50 @@
+"""``rounds.jsonl``: one line of JSON a round, appended and flushed, never rewritten but to drop rounds that a resumed run repeats."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from server.runs.checkpoint import RoundState
+from server.runs.rounds import RoundRecord
+from shared_models.core.files import write_atomic
+
+
+class RoundLog:
+    """Append a record a round.
+
+    Parameters
+    ----------
+    path : Path
+        The log.
+    keep : int
+        Lines of rounds after this one are dropped first: a crash may have logged a round whose checkpoint was lost.
+    """
+
+    def __init__(self, path: Path, *, keep: int = 0) -> None:
+        self.path = path
+        kept = [line for line in read_rounds(path) if line["round"] <= keep]
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def __call__(self, record: RoundRecord, at: RoundState) -> None:
+        """Write one line and flush it to disk."""
+        del at
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_rounds(path: Path) -> list[dict]:
+    """Read the log; a torn last line (a crash while writing) is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

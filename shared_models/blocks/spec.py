@@ -1,0 +1,78 @@
+"""`ModelSpec`: what a line of the catalogue says about a model, and the contract of models whose fit is a sum or a set of trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from shared_models.core.arrays import State
+
+Takes = Literal["slices", "volume", "patch", "table"]
+Fit = Literal["gradient", "sums", "trees"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One entry of the catalogue.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(inputs, outputs, *, knobs)``: input channels (or table columns) and classes come from the system, the keyword-only rest
+        may be set in the experiment's ``[model]``. Gives a ``torch.nn.Module`` (fit = gradient) or a `Classical` model.
+    task : str
+        What is predicted: ``"diagnosis"`` (one class a patient).
+    takes : str
+        ``slices`` (n, k, y, x), ``volume`` (n, 1, z, y, x), ``patch`` (n, 1, y, x) or ``table`` (n, columns).
+    fit : str
+        How sites contribute (design of the federation modes): ``gradient`` sends weights, ``sums`` sends exact sums whose total gives the
+        pooled fit, ``trees`` sends grown trees that are united.
+    loss : callable or None
+        Per-sample loss of a gradient model: ``loss(logits, labels) -> (n,)``.
+    cam : str or None
+        Name of the submodule whose activations class activation maps are made of.
+    source : str
+        Paper that defines the model.
+    units : str
+        In which values images enter: ``"unit"`` (the experiment's HU window mapped to 0..1) or ``"hu"``.
+    """
+
+    build: Callable[..., Any]
+    takes: Takes
+    fit: Fit
+    source: str
+    task: str = "diagnosis"
+    loss: Callable[..., Any] | None = None
+    cam: str | None = None
+    units: Literal["unit", "hu"] = "unit"
+
+
+class Classical(Protocol):
+    """A model without gradients. All methods are pure functions of their arguments.
+
+    ``contribution`` is the site's half, ``combine`` the server's half; for *sums* `combine` gets the one total of all contributions, for
+    *trees* the list of them. ``layout`` is the contribution of no patients: the server checks keys, shapes and types against it.
+    """
+
+    def start(self, *, seed: int) -> State:
+        """Return the state before any data was seen."""
+        ...
+
+    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int) -> State:
+        """Return what a site sends: sums over its patients, or trees grown on them."""
+        ...
+
+    def combine(self, state: State, contributions: list[State], weights: list[float]) -> State:
+        """Return the next global state."""
+        ...
+
+    def check(self, contribution: State, state: State) -> None:
+        """Raise BadState when a contribution is malformed."""
+        ...
+
+    def predict(self, state: State, x: np.ndarray) -> np.ndarray:
+        """Return class probabilities, shape (n, classes)."""
+        ...

@@ -1,0 +1,77 @@
+"""MODELS: all networks and classical models behind one contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared_models.blocks.spec import ModelSpec
+from shared_models.classical import CLASSICAL
+from shared_models.core.arrays import State
+from shared_models.core.choices import Choice, look_up, pick
+from shared_models.core.errors import BadChoice
+from shared_models.experiment import Experiment
+from shared_models.networks import NETWORKS
+
+MODELS: dict[str, ModelSpec] = NETWORKS | CLASSICAL
+
+
+def spec_of(choice: Choice) -> ModelSpec:
+    """Return the catalogue entry that `choice` names."""
+    return look_up(MODELS, choice.name, kind="model")
+
+
+def build(choice: Choice, *, inputs: int, outputs: int) -> Any:
+    """Build the chosen model with its knobs checked.
+
+    Parameters
+    ----------
+    choice : Choice
+        Name and knobs from ``[model]``.
+    inputs : int
+        Channels of an image, or columns of a table.
+    outputs : int
+        Classes.
+
+    Returns
+    -------
+    torch.nn.Module or Classical
+
+    Examples
+    --------
+    >>> build(Choice(name="logistic", ridge=2.0), inputs=3, outputs=2).ridge
+    2.0
+    """
+    return pick(MODELS, choice, kind="model", get=lambda spec: spec.build)(inputs, outputs)
+
+
+def inputs_of(experiment: Experiment) -> int:
+    """Return what the experiment's model reads: channels of an image (1), or columns of a table.
+
+    Raises
+    ------
+    BadChoice
+        A table model without columns.
+    """
+    if spec_of(experiment.model).takes != "table":
+        return 1
+    if not experiment.inputs.columns:
+        raise BadChoice(f"model {experiment.model.name!r} reads a table", remedy='name its columns: inputs.columns = ["whole_haa_percent", ...]')
+    return len(experiment.inputs.columns)
+
+
+def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> State:
+    """Return the state that every site and every baseline starts from; equal seeds give equal bits.
+
+    Examples
+    --------
+    >>> sorted(initial_state(Choice(name="logistic"), inputs=3, outputs=2, seed=0))
+    ['coefficients', 'mean', 'ready', 'scale']
+    """
+    if spec_of(choice).fit != "gradient":
+        return build(choice, inputs=inputs, outputs=outputs).start(seed=seed)
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(choice, inputs=inputs, outputs=outputs)
+    return {key: value.numpy().copy() for key, value in model.state_dict().items()}

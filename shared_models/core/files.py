@@ -1,0 +1,134 @@
+"""Files that are whole or absent: atomic writes, canonical JSON, digests, safetensors without surprises."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared_models.core.arrays import State
+from shared_models.core.errors import BadState
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys and no spaces: equal values give equal bytes, so it may be hashed.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 1, "a": [1, 2]})
+    '{"a":[1,2],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write `data` so that a reader, or a crash, sees the old file or the new one, never a torn one.
+
+    The bytes go to a temporary file in the same folder, are flushed to disk, and take the name in one rename.
+
+    Parameters
+    ----------
+    path : Path
+        Target; its folder is made when missing.
+    data : bytes
+        Whole content.
+    mode : int
+        Permission bits.
+    durable : bool
+        Flush to the disk before the rename (False where a lost file is simply made again).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write `value` as readable JSON, atomically. NaN is refused: write None for *undefined*."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), mode=mode, durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def pack_state(state: State, note: Mapping[str, str] | None = None) -> bytes:
+    """Return `state` as safetensors bytes, keys in sorted order, so equal states give equal bytes."""
+    from safetensors.numpy import save
+
+    data = save({key: np.asarray(state[key], order="C") for key in sorted(state)}, dict(note) if note else None)
+    if not note or len(note) < 2:
+        return data
+    # the library writes the note in a random order: write the header again, sorted (8 bytes of length, JSON padded to 8, then the arrays)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(note.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def unpack_state(data: bytes) -> State:
+    """Read safetensors bytes; the arrays are copies that may be written to.
+
+    Raises
+    ------
+    BadState
+        The bytes are not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return {key: np.array(value) for key, value in load(data).items()}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadState("a state file must be safetensors", value=type(error).__name__, remedy="restore it from its checkpoint") from None
+
+
+def write_state(path: Path, state: State, note: Mapping[str, str] | None = None, *, durable: bool = True) -> str:
+    """Write `state` as safetensors, atomically, and return the SHA-256 of the file."""
+    data = pack_state(state, note)
+    write_atomic(path, data, durable=durable)
+    return sha256(data)
+
+
+def read_state(path: Path) -> State:
+    """Read a safetensors file."""
+    return unpack_state(Path(path).read_bytes())

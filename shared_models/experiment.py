@@ -1,0 +1,199 @@
+"""The experiment TOML: one file says what is prepared, trained, federated and judged. The server sends it whole inside every Job.
+
+name, title, seed
+[data]         studies or patches, the classes, where the label stands
+[preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
+[inputs]       what a model sees of a prepared study
+[model]        a line of MODELS and its knobs
+[train]        local epochs, batch, optimiser, augmentation
+[strategy]     a line of STRATEGIES and its knobs
+[federation]   rounds, quorum, deadline
+[evaluation]   metrics, validation share, folds
+[simulation]   phantom hospitals: read by `sim/` only and never sent to a site
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from shared_models.core.choices import Choice, Section, apply_overrides, load_toml, validated
+from shared_models.core.files import canonical_json, sha256
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+
+
+class Data(Section):
+    """What a record is and which classes it may have.
+
+    `merge` maps further labels of the clinical table onto classes (``{probable_UIP = "UIP"}``); a label that is neither a class nor
+    merged leaves the patient out, with a finding.
+    """
+
+    kind: Literal["studies", "patches"] = "studies"
+    classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
+    target: Literal["diagnosis"] = "diagnosis"
+    merge: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Data:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes must differ from one another")
+        if bad := sorted(set(self.merge.values()) - set(self.classes)):
+            raise ValueError(f"merge must lead to a class; {bad} are none")
+        return self
+
+
+class Preparation(Section):
+    """From DICOM to a prepared volume: the target grid, steps in order, the lung segmenter, the feature families.
+
+    `grid_mm` is the voxel size (z, y, x) in millimetres; without it the scanner's grid is kept.
+    """
+
+    grid_mm: tuple[Annotated[float, Field(gt=0.2, le=20)], Annotated[float, Field(gt=0.2, le=20)], Annotated[float, Field(gt=0.2, le=20)]] | None = (
+        None
+    )
+    steps: tuple[Choice, ...] = ()
+    segmenter: Choice = Choice(name="threshold")
+    features: tuple[Choice, ...] = (Choice(name="densitometry"),)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of these settings: the cache and the bundle carry it."""
+        return sha256(canonical_json(self.model_dump(mode="json")).encode())
+
+
+class Inputs(Section):
+    """What a model sees: lung slices, a lung volume or a patch, in a window of Hounsfield units; or the named `columns` of a table.
+
+    `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
+    variables (``age``, ``fvc_percent``): named here, so that every site builds the same table and the approver sees what it holds.
+    """
+
+    slices: Annotated[int, Field(ge=1, le=256)] = 12
+    size: Annotated[int, Field(ge=8, le=1024)] = 64
+    shape_zyx: tuple[Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)]] = (32, 48, 48)
+    window_hu: tuple[float, float] = (-1000.0, 200.0)
+    margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
+    mask_outside: bool = False
+    columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+
+    @model_validator(mode="after")
+    def _window_is_ordered(self) -> Inputs:
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"window_hu must go from low to high; found {list(self.window_hu)}")
+        return self
+
+
+class Train(Section):
+    """Training at a site within one round. `epochs` counts passes over the site's patients; `steps`, when given, replaces it.
+
+    `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site; ``prior`` adds the logarithm of the site's
+    class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    batch: Annotated[int, Field(ge=1, le=4096)] = 8
+    optimiser: Choice = Choice.model_validate({"name": "adamw", "lr": 1e-3})
+    schedule: Literal["constant", "cosine"] = "cosine"
+    augment: tuple[Choice, ...] = ()
+    class_weights: Literal["none", "balanced", "prior"] = "none"
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+
+class Federation(Section):
+    """Rounds and what counts as a round: `quorum` valid updates within `deadline_s` seconds, repeated up to `retries` times."""
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 10
+    quorum: Annotated[int, Field(ge=1, le=10_000)] = 3
+    deadline_s: Annotated[float, Field(gt=0)] = 7200.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    max_update_norm: Annotated[float, Field(gt=0)] = 1e4
+
+
+class Evaluation(Section):
+    """How models are judged: the share of patients kept for validation at each site, folds, and bootstrap repetitions."""
+
+    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    folds: Annotated[int, Field(ge=2, le=50)] | None = None
+    bootstrap: Annotated[int, Field(ge=0, le=20_000)] = 1000
+    headline: str = "auroc_macro"
+
+
+class Experiment(Section):
+    """A whole experiment. Unknown keys are refused and all faults are listed at once.
+
+    Examples
+    --------
+    >>> e = Experiment(name="tiny", data=Data(classes=("normal", "UIP")), model=Choice(name="logistic"))
+    >>> e.federation.rounds, len(e.digest)
+    (10, 64)
+    """
+
+    name: Name
+    title: Annotated[str, Field(max_length=200)] = ""
+    source: Annotated[str, Field(max_length=2000)] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: Data
+    preparation: Preparation = Preparation()
+    inputs: Inputs = Inputs()
+    model: Choice
+    train: Train = Train()
+    strategy: Choice | None = None
+    federation: Federation = Federation()
+    evaluation: Evaluation = Evaluation()
+    simulation: dict[str, Any] | None = None
+
+    @staticmethod
+    def load(path: str | Path, settings: list[str] | None = None) -> Experiment:
+        """Read an experiment TOML and apply ``--set`` overrides.
+
+        Raises
+        ------
+        BadExperiment
+            With every fault of the file.
+        """
+        return validated(Experiment, apply_overrides(load_toml(path), settings or []), what=f"experiment {Path(path).name}")
+
+    def for_sites(self) -> Experiment:
+        """Return the experiment as a site receives it: without the simulation's hospitals."""
+        return self.model_copy(update={"simulation": None})
+
+    def to_json(self) -> str:
+        """Return canonical JSON: the form that travels and that a site approves."""
+        return canonical_json(self.model_dump(mode="json", exclude_none=True))
+
+    @staticmethod
+    def from_json(text: str) -> Experiment:
+        """Read what `to_json` wrote, with the same checks as a TOML."""
+        import json
+
+        from shared_models.core.errors import BadExperiment
+
+        try:
+            document = json.loads(text)
+        except ValueError:
+            raise BadExperiment("experiment", faults=["not valid JSON"]) from None
+        return validated(Experiment, document, what="experiment")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what a site receives."""
+        return sha256(self.for_sites().to_json().encode())
+
+
+def learning_rate_factor(train: Train, round: int, rounds: int) -> float:
+    """Return the factor on the learning rate in `round` (1-based): cosine from 1 to 0.02 over the rounds, or 1.
+
+    Examples
+    --------
+    >>> [round(learning_rate_factor(Train(), r, 3), 2) for r in (1, 2, 3)]
+    [1.0, 0.51, 0.02]
+    """
+    if train.schedule == "constant" or rounds <= 1:
+        return 1.0
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (round - 1) / (rounds - 1)))

@@ -1,0 +1,249 @@
+"""Job and Update, and their two outer forms: Flower records on the network, one frame of bytes on a site's local socket.
+
+This is the only file that knows the keys. Nothing here is a pickle: arrays travel as Flower Arrays or safetensors, everything else as
+JSON text and plain numbers.
+
+    kind    a Job asks for                                         its Update carries
+    hello   who is there                                           nothing
+    fit     a round of training (evaluates the received model too) state, num_cases, steps, metrics
+    judge   an evaluation of the received model                    metrics
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from shared_models.core.arrays import State
+from shared_models.core.errors import BadInput, BadState
+from shared_models.core.files import canonical_json, pack_state, unpack_state
+
+if TYPE_CHECKING:
+    from flwr.app import RecordDict
+
+Kind = Literal["hello", "fit", "judge"]
+FRAME_LIMIT = 4 << 30
+_HEADER = struct.Struct(">4sIQ")
+_MAGIC = b"FIL1"
+_SITE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})?")
+_CODE = re.compile(r"(E_[A-Z0-9_]{1,60})?")
+_METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Server to site: what to do with which model.
+
+    Parameters
+    ----------
+    run : str
+        Identifier of the run.
+    round : int
+        1-based; 0 outside a round.
+    kind : str
+        ``hello``, ``fit`` or ``judge``.
+    state : State
+        Global model.
+    experiment : str
+        The experiment as canonical JSON; the site validates it anew.
+    rule : dict
+        The strategy's half at the site: a name in the site's RULES and its numbers.
+    extra : State
+        Arrays of the strategy (control variates and the like).
+    """
+
+    run: str
+    round: int
+    kind: Kind
+    state: State = field(default_factory=dict)
+    experiment: str = ""
+    rule: dict[str, Any] = field(default_factory=dict)
+    extra: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Update:
+    """Site to server: what the gate released, or a refusal code.
+
+    Parameters
+    ----------
+    run, round : str, int
+        Echoed, so that a stale update is noticed.
+    site : str
+        The site's own claim of its name; identity comes from the registered key.
+    state : State
+        Weights, sums or trees; empty for ``judge``.
+    num_cases, steps : int
+        Patients that took part, optimiser steps taken.
+    metrics : dict
+        Only names and supports that the site's policy allows.
+    code : str
+        Empty, or why the site refused (``E_POLICY_MODEL`` ...). Never a text.
+    """
+
+    run: str
+    round: int
+    site: str = ""
+    state: State = field(default_factory=dict)
+    extra: State = field(default_factory=dict)
+    num_cases: int = 0
+    steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    code: str = ""
+
+
+def job_head(job: Job) -> dict[str, Any]:
+    """Return everything of `job` but its arrays, as JSON values."""
+    return {"run": job.run, "round": job.round, "kind": job.kind, "experiment": job.experiment, "rule": job.rule}
+
+
+def update_head(update: Update) -> dict[str, Any]:
+    """Return everything of `update` but its arrays, as JSON values."""
+    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code")
+    return {name: getattr(update, name) for name in fields}
+
+
+def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dict[str, State]) -> Any:
+    names = (
+        {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict}
+        if like is Job
+        else {"run": str, "round": int, "site": str, "num_cases": int, "steps": int, "metrics": dict, "code": str}
+    )
+    if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
+        raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
+    if like is Job and head["kind"] not in ("hello", "fit", "judge"):
+        raise BadInput("a job's kind is hello, fit or judge", value=head["kind"])
+    if like is Update and any(not isinstance(v, float | int) for v in head["metrics"].values()):
+        raise BadInput("metrics are numbers")
+    if like is Update:
+        # These words reach file names, logs and reports of the server: nothing else may be written in them.
+        words = [(_SITE, head["site"]), (_CODE, head["code"]), *((_METRIC, name) for name in head["metrics"])]
+        if any(pattern.fullmatch(word) is None for pattern, word in words) or len(head["metrics"]) > 100:
+            raise BadInput("an update names its site, its code and at most 100 metrics in plain words")
+    fields: dict[str, Any] = {**head, **arrays}
+    return like(**fields)
+
+
+# --- Flower records -------------------------------------------------------------------------------------------------------------------
+
+
+def _array_record(state: State) -> Any:
+    from flwr.app import Array, ArrayRecord
+
+    return ArrayRecord({key: Array(np.asarray(value)) for key, value in state.items()})
+
+
+def broadcast(job: Job) -> RecordDict:
+    """Return the content of one Flower message; the array records may be shared by the messages to all sites, which saves copies."""
+    from flwr.app import ConfigRecord, RecordDict
+
+    return RecordDict(
+        {"head": ConfigRecord({"json": canonical_json(job_head(job))}), "state": _array_record(job.state), "extra": _array_record(job.extra)}
+    )
+
+
+def read_job(content: RecordDict) -> Job:
+    """Read a Job out of a Flower message's content."""
+    return _read(content, Job)
+
+
+def update_content(update: Update) -> RecordDict:
+    """Return the content of a Flower reply."""
+    from flwr.app import ConfigRecord, RecordDict
+
+    head = ConfigRecord({"json": canonical_json(update_head(update))})
+    return RecordDict({"head": head, "state": _array_record(update.state), "extra": _array_record(update.extra)})
+
+
+def read_update(content: RecordDict) -> Update:
+    """Read an Update out of a Flower reply's content.
+
+    Raises
+    ------
+    BadInput, BadState
+        Missing records, other fields, arrays that are not plain numbers.
+    """
+    return _read(content, Update)
+
+
+def _read(content: RecordDict, like: Any) -> Any:
+    try:
+        head = json.loads(str(content["head"]["json"]))  # type: ignore[index]
+        records = {name: content[name] for name in ("state", "extra")}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise BadInput(f"a message holds the records head, state and extra of a {like.__name__}", value=sorted(content)) from None
+    if len(content) != 3 or not isinstance(head, dict):
+        raise BadInput(f"a message holds only the records of a {like.__name__}", value=sorted(content))
+    return _read_head(head, like, {name: _numpy_state(record) for name, record in records.items()})
+
+
+def _numpy_state(record: Any) -> State:
+    state = {}
+    for key, array in record.items():
+        try:
+            value = array.numpy()
+        except Exception as error:
+            raise BadState("an array must be readable as numpy without pickle", value=type(error).__name__) from None
+        if value.dtype.kind not in "fiub":
+            raise BadState(f"{key!r} must hold numbers", value=str(value.dtype))
+        state[key] = value
+    return state
+
+
+# --- frames of bytes on the local socket ------------------------------------------------------------------------------------------------
+
+
+def to_frame(message: Job | Update) -> bytes:
+    """Return one self-contained frame: magic, length of the JSON head, length of the safetensors body, head, body.
+
+    Examples
+    --------
+    >>> job = Job(run="r1", round=1, kind="hello")
+    >>> from_frame(to_frame(job), Job) == job
+    True
+    """
+    head = canonical_json(job_head(message) if isinstance(message, Job) else update_head(message)).encode()
+    body = pack_state({f"state/{k}": v for k, v in message.state.items()} | {f"extra/{k}": v for k, v in message.extra.items()})
+    return _HEADER.pack(_MAGIC, len(head), len(body)) + head + body
+
+
+def frame_length(header: bytes) -> int:
+    """Return how many bytes follow the 16-byte header of a frame.
+
+    Raises
+    ------
+    BadInput
+        Not a frame, or larger than 4 GiB.
+    """
+    magic, head, body = _HEADER.unpack(header)
+    if magic != _MAGIC or head + body > FRAME_LIMIT:
+        raise BadInput("a frame starts with FIL1 and holds at most 4 GiB")
+    return head + body
+
+
+HEADER_BYTES = _HEADER.size
+
+
+def from_frame(frame: bytes, like: type[Job] | type[Update]) -> Any:
+    """Read what `to_frame` wrote."""
+    if len(frame) < HEADER_BYTES or frame_length(frame[:HEADER_BYTES]) != len(frame) - HEADER_BYTES:
+        raise BadInput("a frame must be whole", value=len(frame))
+    _, head_length, _ = _HEADER.unpack(frame[:HEADER_BYTES])
+    try:
+        head = json.loads(frame[HEADER_BYTES : HEADER_BYTES + head_length])
+    except (ValueError, RecursionError):
+        raise BadInput("a frame's head must be JSON") from None
+    if not isinstance(head, dict):
+        raise BadInput("a frame's head must be a JSON object")
+    arrays: dict[str, State] = {"state": {}, "extra": {}}
+    for key, value in unpack_state(frame[HEADER_BYTES + head_length :]).items():
+        part, _, name = key.partition("/")
+        if part not in arrays:
+            raise BadInput("a frame's arrays belong to state or extra", value=part)
+        arrays[part][name] = value
+    return _read_head(head, like, arrays)

@@ -1,0 +1,48 @@
+"""Residual networks in three dimensions, from MONAI, with GroupNorm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from shared_models.blocks.losses import cross_entropy
+from shared_models.blocks.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def resnet18(inputs: int, outputs: int, *, width: Annotated[int, Field(ge=4, le=128)] = 64) -> nn.Module:
+    """Build ResNet-18 over volumes (n, inputs, z, y, x): four stages of two basic blocks.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels and classes.
+    width : int
+        Channels of the first stage; each later stage doubles them (64 is the published net).
+
+    Examples
+    --------
+    >>> import torch
+    >>> resnet18(1, 5, width=4)(torch.zeros(1, 1, 32, 32, 32)).shape
+    torch.Size([1, 5])
+    """
+    from monai.networks.nets.resnet import ResNet, ResNetBlock
+
+    from shared_models.blocks.layers import without_batch_norm
+
+    planes = [width, 2 * width, 4 * width, 8 * width]
+    net = ResNet(ResNetBlock, [2, 2, 2, 2], planes, spatial_dims=3, n_input_channels=inputs, num_classes=outputs, conv1_t_size=7, conv1_t_stride=2)
+    return without_batch_norm(net)
+
+
+SPEC = ModelSpec(
+    build=resnet18,
+    takes="volume",
+    fit="gradient",
+    loss=cross_entropy,
+    cam="layer4",
+    source="He et al., Deep residual learning for image recognition, CVPR 2016; 3-D: Hara et al., CVPR 2018",
+)

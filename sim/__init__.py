@@ -1,0 +1,1 @@
+"""Phantom hospitals, simulated federations and the one command `fedild`."""

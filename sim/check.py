@@ -1,0 +1,105 @@
+"""`fedild check`: everything that is wrong with an experiment, at once, before anything runs or leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shared_models.catalogue import MODELS, inputs_of, spec_of
+from shared_models.core.choices import Choice, pick
+from shared_models.core.errors import BadExperiment, FedILDError
+from shared_models.experiment import Experiment
+from sim.experiments import path_of
+from sim.settings import Phantoms, simulation_of
+from sim.tables import function_of
+
+
+def faults(experiment: Experiment) -> list[str]:
+    """Return every fault of an experiment that its own schema cannot see: names, knobs, and parts that do not fit together."""
+    from client.features import FEATURES
+    from client.preprocessing import STEPS
+    from client.segmentation import SEGMENTERS
+    from client.training.augment import AUGMENTATIONS
+    from client.training.optimisers import OPTIMISERS
+    from server.strategies import STRATEGIES
+    from shared_models.metrics import METRICS
+
+    found: list[str] = []
+
+    def look(place: str, table: Mapping[str, Any], kind: str, choice: Choice) -> None:
+        try:
+            pick(table, choice, kind=kind, get=lambda entry: function_of(entry) or entry)
+        except FedILDError as error:
+            found.append(f"{place}: {error}")
+
+    look("model", MODELS, "model", experiment.model)
+    if experiment.strategy:
+        look("strategy", STRATEGIES, "strategy", experiment.strategy)
+    look("train.optimiser", OPTIMISERS, "optimiser", experiment.train.optimiser)
+    look("preparation.segmenter", SEGMENTERS, "segmenter", experiment.preparation.segmenter)
+    for place, table, kind, choices in (
+        ("preparation.steps", STEPS, "step", experiment.preparation.steps),
+        ("preparation.features", FEATURES, "feature family", experiment.preparation.features),
+        ("train.augment", AUGMENTATIONS, "augmentation", experiment.train.augment),
+    ):
+        for number, choice in enumerate(choices):
+            look(f"{place}.{number}", table, kind, choice)
+    if experiment.evaluation.headline not in METRICS:
+        found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(METRICS))})")
+    if experiment.model.name in MODELS:
+        spec = spec_of(experiment.model)
+        try:
+            inputs_of(experiment)
+        except FedILDError as error:
+            found.append(f"inputs.columns: {error}")
+        if (spec.takes == "patch") != (experiment.data.kind == "patches"):
+            found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
+        if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
+            found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
+    if experiment.simulation is not None:
+        try:
+            settings = simulation_of(experiment)
+            training = len(settings.hospitals) - len(settings.held_out) if isinstance(settings, Phantoms) else settings.sites
+            if experiment.federation.quorum > training:
+                found.append(f"federation.quorum: {experiment.federation.quorum} valid updates cannot come from {training} training hospitals")
+        except BadExperiment as error:
+            found += [f"simulation.{fault}" for fault in error.faults]
+        except FedILDError as error:
+            found.append(f"simulation: {error}")
+    return found
+
+
+def load_checked(name: str, settings: list[str]) -> Experiment:
+    """Load an experiment and raise all its faults at once.
+
+    Raises
+    ------
+    BadExperiment
+        From the schema, or from the tables.
+    """
+    path = path_of(name)
+    experiment = Experiment.load(path, settings)
+    if wrong := faults(experiment):
+        raise BadExperiment(f"experiment {path.name}", faults=wrong)
+    return experiment
+
+
+def check(name: str, site: Path | None, settings: list[str]) -> str:
+    """Return a line that says the experiment is sound (and accepted by `site`), or raise all its faults.
+
+    Raises
+    ------
+    BadExperiment
+        Faults of the experiment, or the rules of the site's policy that it breaks.
+    """
+    experiment = load_checked(name, settings)
+    if site is None:
+        return f"{experiment.name}: sound; digest {experiment.digest[:12]}"
+    from client.privacy.policy import breaches
+    from client.site import Site
+
+    place = Site.load(site)
+    if broken := breaches(experiment, place.policy):
+        raise BadExperiment(f"site {place.site.name} would refuse {experiment.name}", faults=[f"{b.code}: {b}" for b in broken])
+    return f"{experiment.name}: sound; digest {experiment.digest[:12]}; {place.site.name} would accept it"

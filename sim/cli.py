@@ -1,0 +1,166 @@
+"""`fedild`: the one command. Everything heavy is imported by the command that needs it, so that help and lists come at once.
+
+Exit codes: 0 done, 1 failed, 2 bad input (with the rule, the value and the way out).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared_models.core.errors import BadInput, FedILDError
+
+app = typer.Typer(
+    name="fedild",
+    help="Federated multi-site training for interstitial lung disease on chest CT. Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+)
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a knob of the experiment; may be given several times.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
+
+
+@app.command(epilog="Example: fedild simulate fibrosis --out runs/demo --set train.epochs=2")
+def simulate(
+    experiment: Annotated[str, typer.Argument(help="Name of a shipped experiment (see `fedild list experiments`) or path of a TOML.")],
+    out: Annotated[Path, typer.Option(help="Run folder.")],
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the whole run; the same seed gives bit-equal weights.")] = None,
+    backend: Annotated[str, typer.Option(help="pool: warm processes on this machine; ray: Flower's Ray engine.")] = "pool",
+    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with real data, for experiments that use them.", envvar="FEDILD_REAL_DATA")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make phantom hospitals, prepare their studies, federate, judge on the held-out hospital, report."""
+    from sim.experiments import find
+    from sim.simulation import simulate as run
+
+    overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    report = run(
+        find(experiment, overrides), out, backend=backend, ray_address=ray_address, processes=processes, data=data, resume=resume, quiet=quiet
+    )
+    typer.echo(report)
+
+
+@app.command(epilog="Example: fedild phantom --out runs/hospitals --experiment fibrosis")
+def phantom(
+    out: Annotated[Path, typer.Option(help="Folder for hospitals/ and truth/.")],
+    experiment: Annotated[str, typer.Option(help="Experiment whose hospitals to make.")] = "fibrosis",
+    settings: Settings = None,
+    processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make phantom hospitals on disk: DICOM, clinical table, site TOML; the truth in a folder of its own."""
+    from sim.experiments import find
+    from sim.simulation import make_phantoms
+
+    for site in make_phantoms(find(experiment, settings or []), out, processes=processes, quiet=quiet):
+        typer.echo(site)
+
+
+@app.command(epilog="Example: fedild prepare inbox --out workspace")
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any order and nesting.")],
+    out: Annotated[Path, typer.Option(help="Workspace: report, cache, key and private list of items.")],
+    experiment: Annotated[str | None, typer.Option(help="Prepare as this experiment wants it; default: the scanner's own grid.")] = None,
+    clinical: Annotated[Path | None, typer.Option(help="Clinical table (CSV) with diagnoses.")] = None,
+    settings: Settings = None,
+    processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json."""
+    from client.prepare import prepare_folder
+    from shared_models.experiment import Preparation
+    from sim.experiments import find
+    from sim.progress import Progress
+
+    preparation = find(experiment, settings or []).preparation if experiment else Preparation()
+    with Progress(quiet=quiet) as progress:
+        prepare_folder(folder, out, preparation, clinical=clinical, processes=_cores(processes), progress=progress.bar("preparing"))
+    typer.echo(out / "report.json")
+
+
+@app.command(epilog="Example: fedild predict study-folder --bundle runs/demo/bundle --out result")
+def predict(
+    study: Annotated[Path, typer.Argument(help="Folder with one patient's DICOM files.")],
+    bundle: Annotated[Path, typer.Option(help="A released model.")],
+    out: Annotated[Path, typer.Option(help="Folder for prediction.json and prediction.html.")],
+) -> None:
+    """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
+    from client.predict import predict_study
+
+    typer.echo(predict_study(study, bundle, out))
+
+
+@app.command("list", epilog="Example: fedild list models")
+def list_(
+    table: Annotated[str, typer.Argument(help="models, steps, segmenters, features, strategies, metrics, experiments or augmentations.")],
+) -> None:
+    """Show what an experiment may choose from, with knobs and sources."""
+    from sim.tables import show
+
+    show(table)
+
+
+@app.command(epilog="Example: fedild check fibrosis runs/demo/hospitals/alpha/site.toml")
+def check(
+    experiment: Annotated[str, typer.Argument(help="Name or path of an experiment.")],
+    site: Annotated[Path | None, typer.Argument(help="A site TOML whose policy the experiment must meet.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Say everything that is wrong with an experiment, and whether a site would accept it."""
+    from sim.check import check as run
+
+    typer.echo(run(experiment, site, settings or []))
+
+
+@app.command(epilog="Example: fedild report runs/demo")
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Write the run's report.html anew from its files."""
+    from server.reports.report import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command(epilog="Example: fedild version")
+def version() -> None:
+    """Show the version of FedILD and of what it stands on."""
+    from importlib.metadata import version as of
+
+    for name in ("fedild", "flwr", "torch", "monai", "opacus", "pydicom", "scikit-learn", "numpy"):
+        typer.echo(f"{name} {of(name)}")
+
+
+def _cores(processes: int | None) -> int:
+    import os
+
+    return processes or len(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    """Run the command line and turn errors into exit codes."""
+    try:
+        app(standalone_mode=True)
+    except BadInput as error:
+        typer.secho(str(error), fg="red", err=True)
+        sys.exit(2)
+    except FedILDError as error:
+        typer.secho(str(error), fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("interrupted; continue with --resume", fg="yellow", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Run the deployed ServerApp and ClientApp on this machine: in warm processes (default) or on Flower's Ray engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from server.app import app as server_app
+from server.app import run_experiment
+from server.runs.checkpoint import RoundState
+from server.runs.rounds import RoundRecord
+from shared_models.core.errors import Interrupted
+from shared_models.experiment import Experiment
+from sim.pool import THREADS, Pool
+
+OFFLINE = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Nothing that we start reports home, looks for updates or installs packages."""
+
+OnRound = Callable[[RoundRecord, RoundState], None]
+
+
+def federate_in_pool(experiment: Experiment, sites: list[Path], folder: Path, pool: Pool, *, on_round: OnRound | None = None) -> RoundState:
+    """Run or continue the federation in `folder` on the pool's warm processes.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to run.
+    sites : list of Path
+        Site TOMLs of the training hospitals.
+    folder : Path
+        Run folder; checkpoints there are continued.
+    pool : Pool
+        Warm processes.
+    on_round : callable, optional
+        Told after each round.
+    """
+    os.environ.update(OFFLINE)
+    from sim.grid import PoolGrid
+
+    if not (folder / "start.json").exists():
+        pool.map("sim.tasks", "start_state", [(experiment.for_sites().to_json(), str(folder))])
+    grid = PoolGrid(pool, [str(site) for site in sites])
+    return run_experiment(grid, experiment, folder.resolve(), durable=False, on_round=on_round)
+
+
+def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, address: str | None = None, processes: int = 2) -> None:
+    """Run the same apps on Flower's Ray engine, on this machine or on the cluster at `address`.
+
+    Raises
+    ------
+    Interrupted
+        The run did not reach its last round.
+    """
+    environment = OFFLINE | THREADS | {"FEDILD_SITES": json.dumps([str(site) for site in sites])}
+    os.environ.update(environment)
+    from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.simulation import run_simulation
+
+    from sim.apps import client_app
+
+    init: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "runtime_env": {"env_vars": environment}}
+    init |= {"address": address} if address else {"num_cpus": processes}
+    configuration: dict[str, Any] = {"experiment": experiment.to_json(), "run-folder": str(folder.resolve())}
+    wrapper = ServerApp()
+
+    @wrapper.main()
+    def main(grid: Grid, context: Context) -> None:
+        # Flower's engine gives a simulated run no configuration: it is put in here, and the deployed app runs as it is.
+        server_app(grid=grid, context=Context(context.run_id, context.node_id, context.node_config, context.state, configuration))
+
+    run_simulation(
+        server_app=wrapper,
+        client_app=client_app,
+        num_supernodes=len(sites),
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": init},
+    )
+    if not (folder / "final.safetensors").exists():
+        raise Interrupted("a run on Ray must reach its last round", remedy="read the log above; continue with --resume")

@@ -1,0 +1,125 @@
+"""Judging: the global model on the held-out hospital, beside each hospital alone and all pooled; then the files of the run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from server.runs.log import read_rounds
+from server.strategies import DEFAULTS
+from shared_models.bundle import write_bundle
+from shared_models.catalogue import spec_of
+from shared_models.core.files import read_json, read_state, sha256_file, write_json
+from shared_models.metrics import METRICS, describe_predictions, score
+from shared_models.metrics.scoring import compare
+from sim.baselines import POOLED
+from sim.evidence import draw_pictures, run_facts
+from sim.pool import Pool
+from sim.settings import Phantoms, simulation_of
+from sim.simulation import Run
+
+PHANTOM_NOTE = "Synthetic phantoms made by this program. The figures say how the software behaves and nothing about patients."
+
+
+def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: Pool, steps: dict[str, int]) -> None:
+    """Predict, score, and write metrics.json, curves.json, run.json, the bundle and the pictures into the run folder."""
+    experiment, out = run.experiment, run.out
+    text = experiment.for_sites().to_json()
+    final = out / "federation" / "final.safetensors"
+    names = [site.parent.name for site in training]
+    away = [str(site) for site in held_out]
+    states = {"federated": final, POOLED: out / "baselines" / f"{POOLED}.safetensors"} | {n: out / "baselines" / f"{n}.safetensors" for n in names}
+    calls = [(text, str(state), away, "all") for state in states.values()] + [(text, str(final), [str(site)], "validation") for site in training]
+    answers = pool.map("sim.tasks", "predictions", calls)
+    away_answers = dict(zip(states, answers[: len(states)], strict=True))
+    home_answers = dict(zip(names, answers[len(states) :], strict=True))
+
+    def scored(answer: Any) -> dict[str, Any]:
+        labels, probabilities, patients = answer
+        return score(labels, probabilities, experiment.data.classes, groups=patients, seed=experiment.seed, bootstrap=experiment.evaluation.bootstrap)
+
+    def difference(others: list[str]) -> dict[str, Any]:
+        labels, probabilities, patients = away_answers["federated"]
+        theirs = [away_answers[name][1] for name in others]
+        headline = experiment.evaluation.headline
+        classes, seed, times = experiment.data.classes, experiment.seed, experiment.evaluation.bootstrap
+        return {headline: compare(METRICS[headline], labels, probabilities, theirs, classes, groups=patients, seed=seed, bootstrap=times)}
+
+    metrics = {
+        "experiment": experiment.name,
+        "seed": experiment.seed,
+        "classes": list(experiment.data.classes),
+        "rounds": experiment.federation.rounds,
+        "wall_s": dict(run.clock.phases),
+        "data": {"kind": "phantom", "note": PHANTOM_NOTE},
+        "federated": {"held_out": scored(away_answers["federated"]), "sites": {name: scored(home_answers[name]) for name in names}},
+        "local_only": {name: {"held_out": scored(away_answers[name])} for name in names},
+        "pooled": {"held_out": scored(away_answers[POOLED])},
+        "headline": experiment.evaluation.headline,
+        "differences": {"local_only": difference(names), "pooled": difference([POOLED])},
+    }
+    write_json(out / "metrics.json", metrics)
+
+    def described(answer: Any) -> dict[str, Any]:
+        return describe_predictions(answer[0], answer[1], experiment.data.classes)
+
+    write_json(
+        out / "curves.json",
+        {
+            "federated": {"held_out": described(away_answers["federated"])},
+            POOLED: {"held_out": described(away_answers[POOLED])},
+            "local_only": {name: {"held_out": described(away_answers[name])} for name in names},
+        },
+    )
+    shutil.copyfile(out / "federation" / "rounds.jsonl", out / "rounds.jsonl")
+    digest = release(run, metrics, training)
+    write_json(out / "site_reports.json", site_reports(training + held_out))
+    write_json(out / "run.json", run_facts(run, training, held_out, steps, bundle=digest))
+    draw_pictures(run, held_out)
+
+
+def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
+    """Write the bundle of the federated model and return its digest."""
+    experiment, out = run.experiment, run.out
+    rounds = read_rounds(out / "federation" / "rounds.jsonl")
+    settings = simulation_of(experiment)
+    card = {
+        "trained_on": "phantoms",
+        "intended_use": "Showing that the software works, on synthetic phantoms. Nothing else.",
+        "training": {
+            "hospitals": ", ".join(site.parent.name for site in training),
+            "held_out": ", ".join(settings.held_out) if isinstance(settings, Phantoms) else "folds",
+            "patients": sum(site["num_cases"] for site in rounds[-1]["sites"].values()) if rounds else None,
+            "rounds": experiment.federation.rounds,
+            "degraded_rounds": sum(r["degraded"] for r in rounds),
+            "strategy": experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit],
+            "differential_privacy": "none",
+        },
+        "performance_on_the_held_out_hospital": metrics["federated"].get("held_out", {}),
+        "limits": [
+            "Trained on synthetic phantoms: it has never seen a patient and says nothing about patients.",
+            "Not validated for any clinical purpose.",
+        ],
+        "source": spec_of(experiment.model).source,
+        "weights_sha256": sha256_file(out / "federation" / "final.safetensors"),
+    }
+    shutil.rmtree(out / "bundle", ignore_errors=True)
+    return write_bundle(out / "bundle", state=read_state(out / "federation" / "final.safetensors"), experiment=experiment, card=card)
+
+
+def site_reports(sites: list[Path]) -> dict[str, Any]:
+    """Return what each site's preparation accepted, skipped and quarantined, with the findings counted."""
+    out = {}
+    for site in sites:
+        path = site.parent / "workspace" / "report.json"
+        if not path.exists():
+            continue
+        report = read_json(path)
+        findings: dict[str, int] = {}
+        for item in report["accepted"]:
+            for finding in item["findings"]:
+                code = finding["code"] if isinstance(finding, dict) else str(finding)
+                findings[code] = findings.get(code, 0) + 1
+        out[site.parent.name] = {kind: len(report[kind]) for kind in ("accepted", "skipped", "quarantined")} | {"findings": dict(sorted(findings.items()))}
+    return out

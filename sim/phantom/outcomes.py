@@ -1,0 +1,190 @@
+"""What follows from a disease: age, sex and smoking, lung function, progression, survival. The coefficients are the truth that models may recover.
+
+    FVC %  = 98 - 0.9 fibrosis - 0.25 ground glass                      + N(0, 9)
+    DLCO % = 92 - 1.3 fibrosis - 0.3 ground glass - 0.5 emphysema       + N(0, 11)
+    T      = (-ln U / (rate e^eta))^(1/shape)        eta = ln(1.9)/10 fibrosis + ln(1.03) (age - 65) + ln(1.4) male
+
+1.9 per 10 % of fibrosis is the hazard ratio 1.067 per 1 % of Lee et al.; times come from the Weibull law by inversion (Bender et al., Stat Med
+2005, doi 10.1002/sim.2059).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.phantom.diseases import draw_extents, fibrosis_of
+
+LOG_HAZARD = {"fibrosis": np.log(1.9) / 10, "age": np.log(1.03), "male": np.log(1.4)}
+"""Planted Cox coefficients: per percent of fibrosis, per year above 65, for men."""
+
+SHAPE = 1.2
+MEDIAN_YEARS = 6.0
+"""Weibull shape, and median survival of a patient with the typical 14 % of fibrosis, 65 years old, at the mean of both sexes."""
+
+FOLLOW_UP_YEARS = (0.5, 8.0)
+"""Censoring is uniform over this range and independent of all else."""
+
+PEOPLE: dict[str, tuple[float, float, float, float]] = {
+    "normal": (55, 12, 0.50, 0.45),
+    "UIP": (70, 7, 0.70, 0.65),
+    "probable_UIP": (68, 8, 0.65, 0.60),
+    "NSIP": (58, 10, 0.40, 0.40),
+    "OP": (60, 11, 0.50, 0.40),
+    "HP": (61, 10, 0.45, 0.30),
+    "indeterminate": (64, 10, 0.55, 0.50),
+    "CPFE": (68, 7, 0.85, 0.97),
+}
+"""Class to mean age, its standard deviation, share of men, share of those who ever smoked."""
+
+YEARLY_GROWTH = {"UIP": 0.20, "probable_UIP": 0.18, "CPFE": 0.20, "HP": 0.10, "NSIP": 0.08, "indeterminate": 0.08}
+"""Mean growth of all extents a year, relative to the first visit; 0 for other classes."""
+
+LARGEST_EXTENT = 75.0
+
+
+@dataclass(frozen=True)
+class Person:
+    """Age in years at the first visit, sex (M or F), smoking (never, former or current)."""
+
+    age: float
+    sex: str
+    smoking: str
+
+
+@dataclass(frozen=True)
+class VisitTruth:
+    """One visit.
+
+    Parameters
+    ----------
+    years : float
+        Since the first visit.
+    extents : dict of pattern to percent
+        Planted extents.
+    fvc_percent, dlco_percent : float
+        Lung function, percent of predicted.
+    worse_symptoms : bool
+        Reported at this visit; more likely the more FVC fell.
+    time_years : float
+        From this visit to death or to the last contact.
+    event : bool
+        True when the patient died.
+    """
+
+    years: float
+    extents: dict[str, float]
+    fvc_percent: float
+    dlco_percent: float
+    worse_symptoms: bool
+    time_years: float
+    event: bool
+
+
+@dataclass(frozen=True)
+class Course:
+    """A patient's person, visits and log hazard relative to the typical patient."""
+
+    person: Person
+    visits: tuple[VisitTruth, ...]
+    log_hazard: float
+
+
+def log_hazard(fibrosis: float, person: Person) -> float:
+    """Return the log hazard relative to 14 % of fibrosis, 65 years, and half of the sexes' difference.
+
+    Examples
+    --------
+    >>> round(float(np.exp(log_hazard(24.0, Person(65, "M", "never")) - log_hazard(14.0, Person(65, "M", "never")))), 2)
+    1.9
+    """
+    male = float(person.sex == "M") - 0.5
+    return float(LOG_HAZARD["fibrosis"] * (fibrosis - 14) + LOG_HAZARD["age"] * (person.age - 65) + LOG_HAZARD["male"] * male)
+
+
+def survival_years(uniform: float, log_hazard: float) -> float:
+    """Return the Weibull survival time whose survival probability is `uniform`, years.
+
+    Examples
+    --------
+    >>> survival_years(0.5, 0.0)
+    6.0
+    """
+    rate = np.log(2) / MEDIAN_YEARS**SHAPE
+    return round(float((-np.log(uniform) / (rate * np.exp(log_hazard))) ** (1 / SHAPE)), 9)
+
+
+def draw_person(klass: str, rng: np.random.Generator) -> Person:
+    """Draw age, sex and smoking as the class has them."""
+    age, spread, men, smokers = PEOPLE[klass]
+    smoking = "never" if rng.uniform() > smokers else ("current" if rng.uniform() < 0.2 else "former")
+    return Person(float(np.clip(rng.normal(age, spread), 25, 92)), "M" if rng.uniform() < men else "F", smoking)
+
+
+def draw_course(klass: str, seed: int, *, visits: int = 1, interval_years: float = 1.0) -> Course:
+    """Draw all of a patient but the images: extents at each visit, lung function, symptoms and survival.
+
+    Parameters
+    ----------
+    klass : str
+        Key of `CLASSES`.
+    seed : int
+        The patient.
+    visits : int
+        Most visits; those after death or the last contact do not happen.
+    interval_years : float
+        Mean time between visits.
+
+    Returns
+    -------
+    Course
+        Extents never shrink from visit to visit, except that those of classes without growth stay equal.
+
+    Examples
+    --------
+    >>> course = draw_course("UIP", 7, visits=3)
+    >>> course.visits[0].years, course == draw_course("UIP", 7, visits=3)
+    (0.0, True)
+    """
+    rng = np.random.default_rng([seed, 0xC0425E])
+    person, first = draw_person(klass, rng), draw_extents(klass, rng)
+    growth = YEARLY_GROWTH.get(klass, 0.0) * rng.uniform(0.3, 1.7)
+    hazard = log_hazard(fibrosis_of(first), person)
+    death, last_contact = survival_years(rng.uniform(), hazard), rng.uniform(*FOLLOW_UP_YEARS)
+    end, died = min(death, last_contact), bool(death <= last_contact)
+    # a patient's own level and the error of each test add up to the residuals above
+    own_fvc, own_dlco = rng.normal(0, 8.5), rng.normal(0, 10.4)
+    happened: list[VisitTruth] = []
+    for number in range(visits):
+        years = 0.0 if number == 0 else happened[-1].years + interval_years * rng.uniform(0.8, 1.2)
+        error_fvc, error_dlco, luck = rng.normal(0, 3.0), rng.normal(0, 3.6), rng.uniform()
+        if number and years >= end:
+            break
+        extents = _grown(first, 1 + growth * years)
+        fvc, dlco = mean_lung_function(extents)
+        fvc, dlco = float(np.clip(fvc + own_fvc + error_fvc, 25, 140)), float(np.clip(dlco + own_dlco + error_dlco, 10, 140))
+        fall = happened[-1].fvc_percent - fvc if happened else 0.0
+        worse = bool(number and luck < 1 / (1 + np.exp(-(fall - 5) / 2.5)))
+        happened.append(VisitTruth(years, extents, fvc, dlco, worse, end - years, died))
+    return Course(person, tuple(happened), hazard)
+
+
+def mean_lung_function(extents: Mapping[str, float]) -> tuple[float, float]:
+    """Return the expected FVC and DLCO, percent of predicted.
+
+    Examples
+    --------
+    >>> mean_lung_function({"honeycombing": 10.0, "ggo": 4.0})
+    (88.0, 77.8)
+    """
+    fibrosis, ggo, emphysema = fibrosis_of(extents), extents.get("ggo", 0.0), extents.get("emphysema", 0.0)
+    return 98 - 0.9 * fibrosis - 0.25 * ggo, 92 - 1.3 * fibrosis - 0.3 * ggo - 0.5 * emphysema
+
+
+def _grown(extents: Mapping[str, float], factor: float) -> dict[str, float]:
+    """Extents times `factor`, less where the lung would run out."""
+    total = sum(extents.values())
+    factor = max(1.0, min(factor, LARGEST_EXTENT / total)) if total else 1.0
+    return {name: percent * factor for name, percent in extents.items()}

@@ -1,0 +1,91 @@
+"""The experiment's ``[simulation]``: which hospitals to make. Only the simulation reads it; no site ever receives it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from shared_models.core.choices import Section, faults_of
+from shared_models.core.errors import BadExperiment, FedILDError
+from shared_models.experiment import Experiment, Name
+from sim.hospital.preset import HospitalPreset
+
+_PRESET = TypeAdapter(HospitalPreset)
+
+
+class Phantoms(Section):
+    """Phantom hospitals; those in `held_out` never train. `defaults` are knobs of every hospital that it does not set itself."""
+
+    kind: Literal["phantoms"] = "phantoms"
+    hospitals: Annotated[tuple[dict[str, Any], ...], Field(min_length=2)]
+    held_out: Annotated[tuple[Name, ...], Field(min_length=1)]
+    defaults: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _held_out_exist(self) -> Phantoms:
+        names = [hospital.get("name") for hospital in self.hospitals]
+        if missing := sorted(set(self.held_out) - set(names)):
+            raise ValueError(f"held_out names no hospital: {missing}")
+        if len(set(names)) != len(names):
+            raise ValueError("hospitals must have different names")
+        if len(names) - len(self.held_out) < 1:
+            raise ValueError("at least one hospital must train")
+        return self
+
+    def presets(self) -> list[HospitalPreset]:
+        """Return the hospitals, checked.
+
+        Raises
+        ------
+        BadExperiment
+            Every fault of every hospital.
+        """
+        known = {field.name for field in fields(HospitalPreset)}
+        faults, presets = [], []
+        for number, hospital in enumerate(self.hospitals):
+            settings = {**self.defaults, **hospital}
+            if unknown := sorted(set(settings) - known):
+                faults += [f"hospitals.{number}.{key}: no such key; remove it or correct its spelling" for key in unknown]
+                continue
+            try:
+                presets.append(_PRESET.validate_python(settings))
+            except ValidationError as error:
+                faults += faults_of(error, f"hospitals.{number}")
+            except FedILDError as error:
+                faults.append(f"hospitals.{number}: {error}")
+        if faults:
+            raise BadExperiment("simulation", faults=faults)
+        return presets
+
+
+class Patches(Section):
+    """A file of labelled patches spread over uneven sites: label shares of each site are drawn from a Dirichlet distribution."""
+
+    kind: Literal["patches"]
+    source: str
+    sites: Annotated[int, Field(ge=2, le=100)] = 5
+    alpha: Annotated[float, Field(gt=0, le=1000)] = 0.5
+    citation: str = ""
+
+
+def simulation_of(experiment: Experiment) -> Phantoms | Patches:
+    """Return the checked ``[simulation]`` of an experiment.
+
+    Raises
+    ------
+    BadExperiment
+        Without one, or with its faults.
+    """
+    document = experiment.simulation
+    if document is None:
+        raise BadExperiment(f"experiment {experiment.name}", faults=["simulation: is required to simulate"])
+    section = Patches if document.get("kind") == "patches" else Phantoms
+    try:
+        settings = section.model_validate(document)
+    except ValidationError as error:
+        raise BadExperiment("simulation", faults=faults_of(error)) from None
+    if isinstance(settings, Phantoms):
+        settings.presets()
+    return settings

@@ -1,0 +1,237 @@
+"""The whole way of a simulation: hospitals, preparation, federation, baselines, judgement, bundle, report. Each phase leaves its files; a
+resumed run takes up where they end.
+
+    <out>/hospitals/<name>/   site.toml, dicom/, clinical.csv, workspace/     what a hospital has
+    <out>/truth/              what only the simulation knows; no client opens it
+    <out>/federation/         start, checkpoints, final state
+    <out>/baselines/          each hospital alone, all hospitals pooled
+    <out>/metrics.json rounds.jsonl curves.json run.json bundle/ report.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared_models.core.errors import BadInput
+from shared_models.core.files import read_json, write_atomic, write_json
+from shared_models.experiment import Experiment
+from sim.check import faults
+from sim.pool import Pool
+from sim.progress import Progress
+from sim.settings import Patches, Phantoms, simulation_of
+
+if TYPE_CHECKING:
+    from server.runs.checkpoint import RoundState
+    from server.runs.rounds import RoundRecord
+
+
+@dataclass
+class Clock:
+    """Wall time of each phase; phases of earlier, interrupted attempts are kept."""
+
+    path: Path
+    phases: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the body and add it to the phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] = round(self.phases.get(name, 0.0) + time.monotonic() - began, 3)
+            write_json(self.path, self.phases, durable=False)
+
+
+def simulate(
+    experiment: Experiment,
+    out: Path,
+    *,
+    backend: str = "pool",
+    ray_address: str | None = None,
+    processes: int | None = None,
+    data: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Run a whole simulation and return the path of its report.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        With a ``[simulation]``.
+    out : Path
+        Run folder. It must be new, or hold a run of the same experiment and `resume` be set.
+    backend : str
+        ``pool`` or ``ray``; same seeds give the same weights on both.
+    processes : int, optional
+        Worker processes; one a core by default.
+    data : Path, optional
+        Folder of real data for experiments that name a file of it.
+
+    Raises
+    ------
+    BadInput
+        Faults of the experiment, an unknown backend, or a folder that is in use.
+    """
+    from shared_models.core.errors import BadExperiment
+
+    if backend not in ("pool", "ray"):
+        raise BadInput("the backend is pool or ray", value=backend)
+    if wrong := faults(experiment):
+        raise BadExperiment(f"experiment {experiment.name}", faults=wrong)
+    settings = simulation_of(experiment)
+    cores = processes or len(os.sched_getaffinity(0))
+    out = out.resolve()
+    _claim(out, experiment, resume=resume)
+    clock = Clock(out / "times.json", read_json(out / "times.json") if (out / "times.json").exists() else {})
+    run = Run(experiment, out, backend, ray_address, cores, clock)
+    with Progress(quiet=quiet) as progress:
+        if isinstance(settings, Patches):
+            from sim.crossvalidation import cross_validate
+
+            return cross_validate(run, settings, data, progress)
+        return _simulate_phantoms(run, settings, progress)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every phase needs to know."""
+
+    experiment: Experiment
+    out: Path
+    backend: str
+    ray_address: str | None
+    cores: int
+    clock: Clock
+
+
+def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path:
+    experiment, out = run.experiment, run.out
+    # The processes import torch while this one makes hospitals: nobody waits for an import.
+    with Pool(run.cores, model=experiment.model) as pool:
+        with run.clock.phase("hospitals"):
+            sites = make_phantoms(experiment, out, processes=run.cores, progress=progress)
+        with run.clock.phase("prepare"):
+            prepare_sites(experiment, sites, processes=run.cores, progress=progress)
+        training = [site for site in sites if site.parent.name not in settings.held_out]
+        held_out = [site for site in sites if site.parent.name in settings.held_out]
+        with run.clock.phase("federate"):
+            federate(run, training, out / "federation", pool, progress)
+        with run.clock.phase("baselines"):
+            from sim.baselines import train_baselines
+
+            steps = train_baselines(experiment, training, out, pool, progress)
+        with run.clock.phase("judge"):
+            from sim.judgement import judge_phantoms
+
+            judge_phantoms(run, training, held_out, pool, steps)
+    with run.clock.phase("report"):
+        from server.reports.report import write_report
+
+        report = write_report(out)
+    # The report shows its own time only when it is written again; everything else is in it.
+    return report
+
+
+def federate(run: Run, sites: list[Path], folder: Path, pool: Pool, progress: Progress) -> None:
+    """Run or continue the federation over `sites` in `folder`, on the chosen backend."""
+    from sim.federation import federate_in_pool, federate_on_ray
+
+    if (folder / "final.safetensors").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    step = progress.bar("federating")
+
+    def told(record: RoundRecord, at: RoundState) -> None:
+        del at
+        step(record.round, run.experiment.federation.rounds)
+
+    if run.backend == "ray":
+        if not (folder / "start.json").exists():
+            pool.map("sim.tasks", "start_state", [(run.experiment.for_sites().to_json(), str(folder))])
+        federate_on_ray(run.experiment, sites, folder, address=run.ray_address, processes=run.cores)
+    else:
+        federate_in_pool(run.experiment, sites, folder, pool, on_round=told)
+
+
+def make_phantoms(experiment: Experiment, out: Path, *, processes: int | None = None, quiet: bool = True, progress: Progress | None = None) -> list[Path]:
+    """Make the experiment's phantom hospitals under ``out/hospitals`` with the truth in ``out/truth``; return their site TOMLs.
+
+    Hospitals that are already whole are kept.
+    """
+    from sim.hospital.hospital import make_hospitals
+
+    settings = simulation_of(experiment)
+    if not isinstance(settings, Phantoms):
+        raise BadInput("this experiment has no phantom hospitals", value=experiment.name)
+    presets = settings.presets()
+    todo = [preset for preset in presets if not (out / "hospitals" / preset.name / "clinical.csv").exists()]
+    for preset in todo:
+        shutil.rmtree(out / "hospitals" / preset.name, ignore_errors=True)
+        shutil.rmtree(out / "truth" / preset.name, ignore_errors=True)
+    step = (progress or Progress(quiet=quiet)).bar("making hospitals")
+    total, made = sum(preset.patients for preset in todo), 0
+
+    def told(name: str, done: int, of: int) -> None:
+        nonlocal made
+        del name, done, of
+        made += 1
+        step(made, total)
+
+    if todo:
+        cores = processes or len(os.sched_getaffinity(0))
+        make_hospitals(todo, out / "hospitals", out / "truth", seed=experiment.seed, processes=cores, on_patient=told)
+    paths = []
+    for preset in presets:
+        path = out / "hospitals" / preset.name / "site.toml"
+        if not path.exists():
+            write_atomic(path, f'[site]\nname = "{preset.name}"\n'.encode(), durable=False)
+        paths.append(path)
+    return paths
+
+
+def prepare_sites(experiment: Experiment, sites: list[Path], *, processes: int, progress: Progress) -> None:
+    """Let every hospital's client prepare its studies."""
+    from client.prepare import prepare_folder
+    from client.site import Site
+
+    step = progress.bar("preparing studies")
+    totals: dict[str, tuple[int, int]] = {}
+    for path in sites:
+        site = Site.load(path)
+        if (site.workspace / "cohort.json").exists():
+            continue
+
+        def told(done: int, total: int, name: str = site.site.name) -> None:
+            totals[name] = (done, total)
+            step(sum(d for d, _ in totals.values()), sum(t for _, t in totals.values()))
+
+        # A hospital draws its key at random; a phantom's comes from the seed, so that pseudonyms and splits are the same in every run.
+        secret = hashlib.sha256(f"phantom key {experiment.seed} {site.site.name}".encode()).digest()
+        folder, clinical = site.path(site.site.inbox), site.path(site.site.clinical)
+        prepare_folder(folder, site.workspace, experiment.preparation, secret=secret, clinical=clinical, processes=processes, progress=told)
+
+
+def _claim(out: Path, experiment: Experiment, *, resume: bool) -> None:
+    note = out / "experiment.json"
+    if note.exists():
+        if not resume:
+            raise BadInput("the run folder must be new", value=str(out), remedy="choose another --out, or continue the run with --resume")
+        if note.read_text(encoding="utf-8") != experiment.to_json():
+            raise BadInput("a run is resumed with the experiment it was started with", remedy="use the same TOML, seed and --set, or another --out")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise BadInput("the run folder must be new or empty", value=str(out), remedy="choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "experiment.json", experiment.to_json().encode())
+    write_json(out / "command.json", {"arguments": [Path(sys.argv[0]).name, *sys.argv[1:]], "started": time.strftime("%Y-%m-%d %H:%M:%S")})
