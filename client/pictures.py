@@ -10,7 +10,6 @@ import numpy as np
 
 from client.cases.prepared import Prepared
 from client.prediction import SeenSlice
-from shared_models.core.arrays import Mask
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 """Level -600, width 1500: the usual lung window."""
@@ -18,21 +17,6 @@ PICTURES = 4
 """Slices shown a series: the most attended ones."""
 MARGIN_MM = 12.0
 SIDE_INCHES, DPI = 4.0, 110
-
-
-def slice_numbers(mask: Mask, count: int) -> np.ndarray:
-    """Return the indices (from the feet) of the `count` slices that `client.training.records.slices_of` takes; some come twice in short lungs.
-
-    Examples
-    --------
-    >>> mask = np.zeros((9, 2, 2), np.uint8)
-    >>> mask[2:8] = 1
-    >>> slice_numbers(mask, 3).tolist()
-    [2, 4, 7]
-    """
-    area = (mask > 0).sum((1, 2))
-    lung = np.flatnonzero(area >= 0.1 * area.max())
-    return lung[np.round(np.linspace(0, len(lung) - 1, count)).astype(int)]
 
 
 def seen_slices(prepared: Prepared, numbers: Sequence[int], attention: Sequence[float] | None) -> tuple[SeenSlice, ...]:

@@ -24,12 +24,12 @@ from client.dicom.header import Dismissed, SliceFile, read_headers
 from client.dicom.scan import Series, group, list_files
 from client.features import feature_names
 from client.outcome import Study, build_cohort, preference
-from client.pictures import seen_slices, slice_numbers
+from client.pictures import seen_slices
 from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
 from client.training import PREDICTORS
-from client.training.records import Records, image_of, table_row
+from client.training.records import Records, image_of, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
 from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice
@@ -71,14 +71,13 @@ def predict_study(study: Path, bundle: Path, out: Path) -> Path:
         No series can be used; the reason of each is in the text.
     """
     study, out = Path(study), Path(out)
-    release = load_bundle(Path(bundle))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
     for name in (JSON_NAME, PAGE_NAME):
         (out / name).unlink(missing_ok=True)
-    found = predict(study, release)
+    found = predict(study, load_bundle(Path(bundle)))
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME

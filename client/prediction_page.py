@@ -108,8 +108,7 @@ def attention_chart(slices: tuple[SeenSlice, ...]) -> str:
     return (
         f'<svg viewBox="0 0 {width:.0f} {height + top + 20:.0f}" role="img" aria-label="Attention of each slice from apex to base">{"".join(bars)}'
         f'<line x1="0" x2="{width:.0f}" y1="{line:.1f}" y2="{line:.1f}"></line>'
-        f'<text x="0" y="{height + top + 16:.0f}">apex</text><text x="{width:.0f}" y="{height + top + 16:.0f}" text-anchor="end">base</text>'
-        f'<text x="{width:.0f}" y="{line - 4:.1f}" text-anchor="end">even: {even:.3f}</text></svg>'
+        f'<text x="0" y="{height + top + 16:.0f}">apex</text><text x="{width:.0f}" y="{height + top + 16:.0f}" text-anchor="end">base</text></svg>'
     )
 
 

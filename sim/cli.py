@@ -1,6 +1,6 @@
 """`fedild`: the one command. Everything heavy is imported by the command that needs it, so that help and lists come at once.
 
-Exit codes: 0 done, 1 failed, 2 bad input (with the rule, the value and the way out).
+Exit codes: 0 done, 1 failed, 2 bad input (with the rule, the value and the way out), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from shared_models.core.errors import BadInput, FedILDError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="fedild",
@@ -157,9 +159,10 @@ def main() -> None:
     except FedILDError as error:
         typer.secho(str(error), fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.secho("interrupted; continue with --resume", fg="yellow", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has turned the interrupt into an exit
+            typer.secho("interrupted; continue with --resume", fg="yellow", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from shared_models.experiment import Experiment
 from shared_models.metrics import describe_predictions, score
 from sim.baselines import POOLED, train_baselines
 from sim.evidence import run_facts
-from sim.judgement import release
+from sim.federation import federate
 from sim.pool import Pool
 from sim.progress import Progress
+from sim.run import Run
 from sim.settings import Patches
-from sim.simulation import Run, federate
 
 NO_PATIENTS = (
     "Real image patches without patient identifiers: patches of one patient may be on both sides of a split, so the figures are about patches, "
@@ -50,7 +50,7 @@ def cross_validate(run: Run, settings: Patches, data: Path | None, progress: Pro
     folds: dict[str, dict[str, Any]] = {}
     steps: dict[str, int] = {}
     sites: list[Path] = []
-    with Pool(run.cores, model=experiment.model) as pool:
+    with Pool(run.cores, experiment=experiment.for_sites().to_json()) as pool:
         for fold in range(count):
             here = out / f"fold-{fold}"
             with run.clock.phase("spread"):
@@ -153,7 +153,10 @@ def _scored(experiment: Experiment, labels: list[int], probabilities: list[list[
 def _write(run: Run, answers: dict[str, list[Any]], folds: dict[str, dict[str, Any]], names: list[str], *, real: bool) -> None:
     experiment, out = run.experiment, run.out
     together = {name: ([y for part in parts for y in part[0]], [p for part in parts for p in part[1]]) for name, parts in answers.items()}
-    cells = {name: {"held_out": _scored(experiment, *both, bootstrap=experiment.evaluation.bootstrap), "folds": folds[name]} for name, both in together.items()}
+    cells = {
+        name: {"held_out": _scored(experiment, *both, bootstrap=experiment.evaluation.bootstrap), "folds": folds[name]}
+        for name, both in together.items()
+    }
     metrics = {
         "experiment": experiment.name,
         "seed": experiment.seed,

@@ -16,7 +16,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.files import read_json, read_state, write_json
 
 if TYPE_CHECKING:
-    from sim.simulation import Run
+    from sim.run import Run
 
 LUNG_WINDOW = (-1350.0, 150.0)
 PATTERN_COLOURS = {1: "#4c9be8", 2: "#f2a541", 3: "#e4572e", 4: "#8e6bbf", 5: "#5fb49c", 6: "#e8d24c", 7: "#b0c94f"}
@@ -50,8 +50,9 @@ def draw_pictures(run: Run, hospitals: list[Path]) -> None:
 
 
 def _study(run: Run, site: Path, visit: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, float, float]]:
+    from client.dicom.header import read_headers
     from client.dicom.read import read_series
-    from client.dicom.scan import group, list_files, read_headers
+    from client.dicom.scan import group, list_files
     from client.segmentation import SEGMENTERS
     from shared_models.core.choices import pick
 

@@ -15,6 +15,8 @@ from server.runs.rounds import RoundRecord
 from shared_models.core.errors import Interrupted
 from shared_models.experiment import Experiment
 from sim.pool import THREADS, Pool
+from sim.progress import Progress
+from sim.run import Run
 
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -87,3 +89,22 @@ def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, 
     )
     if not (folder / "final.safetensors").exists():
         raise Interrupted("a run on Ray must reach its last round", remedy="read the log above; continue with --resume")
+
+
+def federate(run: Run, sites: list[Path], folder: Path, pool: Pool, progress: Progress) -> None:
+    """Run or continue the federation over `sites` in `folder`, on the chosen backend."""
+    if (folder / "final.safetensors").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    step = progress.bar("federating")
+
+    def told(record: RoundRecord, at: RoundState) -> None:
+        del at
+        step(record.round, run.experiment.federation.rounds)
+
+    if run.backend == "ray":
+        if not (folder / "start.json").exists():
+            pool.map("sim.tasks", "start_state", [(run.experiment.for_sites().to_json(), str(folder))])
+        federate_on_ray(run.experiment, sites, folder, address=run.ray_address, processes=run.cores)
+    else:
+        federate_in_pool(run.experiment, sites, folder, pool, on_round=told)

@@ -73,8 +73,9 @@ class PoolGrid(Grid):
         """Return the replies that are there; waits a moment for the first."""
         wanted = set(message_ids)
         replies = []
-        for (_, sent), (content, box) in self.pool.results(0.2):
-            if sent.metadata.message_id in wanted:  # not a late answer to a message that nobody waits for any more
+        for (kind, sent), answer in self.pool.results(0.5):
+            if kind == "boxed" and sent.metadata.message_id in wanted:  # not a late answer to a message that nobody waits for any more
+                content, box = answer
                 replies.append(Message(_unpack(content, box.fileno()), reply_to=sent))
         return replies
 

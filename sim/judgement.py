@@ -16,8 +16,8 @@ from shared_models.metrics.scoring import compare
 from sim.baselines import POOLED
 from sim.evidence import draw_pictures, run_facts
 from sim.pool import Pool
+from sim.run import Run
 from sim.settings import Phantoms, simulation_of
-from sim.simulation import Run
 
 PHANTOM_NOTE = "Synthetic phantoms made by this program. The figures say how the software behaves and nothing about patients."
 
@@ -121,5 +121,7 @@ def site_reports(sites: list[Path]) -> dict[str, Any]:
             for finding in item["findings"]:
                 code = finding["code"] if isinstance(finding, dict) else str(finding)
                 findings[code] = findings.get(code, 0) + 1
-        out[site.parent.name] = {kind: len(report[kind]) for kind in ("accepted", "skipped", "quarantined")} | {"findings": dict(sorted(findings.items()))}
+        out[site.parent.name] = {kind: len(report[kind]) for kind in ("accepted", "skipped", "quarantined")} | {
+            "findings": dict(sorted(findings.items()))
+        }
     return out

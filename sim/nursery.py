@@ -6,6 +6,7 @@ that no process outlives the simulation, however it ends; the boxes are nameless
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -41,13 +42,18 @@ def main() -> None:
     """Warm up, fork, wait for the children."""
     broadcast = int(sys.argv[1])
     workers = [[int(number) for number in text.split(":")] for text in sys.argv[2:]]
+    # Imports make millions of objects that all stay: looking for garbage among them costs a tenth of the start, and each worker would look
+    # again, and so copy the pages that it shares.
+    gc.disable()
     importlib.import_module("sim.warm").warm()
+    gc.freeze()
     for line, *boxes in workers:
         if os.fork() == 0:
             for other, *others in workers:
                 if other != line:
                     for number in (other, *others):
                         os.close(number)
+            gc.enable()
             # The module that tasks import is `sim.nursery`; this one runs as `__main__`.
             nursery = importlib.import_module("sim.nursery")
             nursery.BOXES["broadcast"] = broadcast
@@ -57,6 +63,7 @@ def main() -> None:
         os.close(line)
     for _ in workers:
         os.wait()
+    os._exit(0)  # taking torch apart in good order takes a second, and somebody waits for this process
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from shared_models.core.choices import Choice
 from shared_models.core.errors import FedILDError
 
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -27,8 +26,8 @@ class Pool:
     ----------
     processes : int
         Usually one a core.
-    model : Choice, optional
-        Built once before the fork, so that what it imports is loaded.
+    experiment : str, optional
+        An experiment as JSON, as sites receive it; its model is built once before the fork, and so is what it imports.
 
     Examples
     --------
@@ -37,9 +36,9 @@ class Pool:
     [2.0, 3.0]
     """
 
-    def __init__(self, processes: int, *, model: Choice | None = None) -> None:
+    def __init__(self, processes: int, *, experiment: str | None = None) -> None:
         pairs = [socket.socketpair() for _ in range(processes)]
-        environment = os.environ | THREADS | ({"FEDILD_WARM_MODEL": model.model_dump_json()} if model else {})
+        environment = os.environ | THREADS | ({"FEDILD_WARM": experiment} if experiment else {})
         self.broadcast = _nameless()
         self._boxes = [(_nameless(), _nameless()) for _ in range(processes)]
         numbers = [[end.fileno(), *(box.fileno() for box in boxes)] for (_, end), boxes in zip(pairs, self._boxes, strict=True)]
@@ -82,9 +81,9 @@ class Pool:
                 good, value = line.recv()  # type: ignore[union-attr]
             except (EOFError, OSError):
                 raise _dead() from None
+            self._answers[number] += 1  # the process counts failed tasks too: both sides must agree on the box
             if not good:
                 raise FedILDError(f"a task of the simulation failed\n{value}")
-            self._answers[number] += 1
             done.append((ticket, (value, self._boxes[number][self._answers[number] % 2]) if ticket[0] == "boxed" else value))
         self._feed()
         return done
@@ -97,11 +96,14 @@ class Pool:
     def map(self, module: str, function: str, calls: Iterable[tuple], *, on_done: Callable[[int, Any], None] | None = None) -> list[Any]:
         """Call a function with each tuple of arguments and return the results in order."""
         calls = list(calls)
+        mine = object()
         for number, arguments in enumerate(calls):
-            self.submit(("map", number), module, function, arguments)
+            self.submit((mine, number), module, function, arguments)
         answers: list[Any] = [None] * len(calls)
         while self.pending:
-            for (_, number), value in self.results(None):
+            for (whose, number), value in self.results(None):
+                if whose is not mine:
+                    continue  # left over from a call that failed
                 answers[number] = value
                 if on_done:
                     on_done(number, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,9 @@ class Phantoms(Section):
     @model_validator(mode="after")
     def _held_out_exist(self) -> Phantoms:
         names = [hospital.get("name") for hospital in self.hospitals]
+        for number, name in enumerate(names):
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,31}", str(name)) or not isinstance(name, str):
+                raise ValueError(f"hospitals.{number}.name must be a letter and up to 31 letters, digits, - or _; found {str(name)[:40]!r}")
         if missing := sorted(set(self.held_out) - set(names)):
             raise ValueError(f"held_out names no hospital: {missing}")
         if len(set(names)) != len(names):

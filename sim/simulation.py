@@ -15,11 +15,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, write_atomic, write_json
@@ -27,29 +24,11 @@ from shared_models.experiment import Experiment
 from sim.check import faults
 from sim.pool import Pool
 from sim.progress import Progress
+from sim.run import Clock, Run
 from sim.settings import Patches, Phantoms, simulation_of
 
 if TYPE_CHECKING:
-    from server.runs.checkpoint import RoundState
-    from server.runs.rounds import RoundRecord
-
-
-@dataclass
-class Clock:
-    """Wall time of each phase; phases of earlier, interrupted attempts are kept."""
-
-    path: Path
-    phases: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time the body and add it to the phase."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.phases[name] = round(self.phases.get(name, 0.0) + time.monotonic() - began, 3)
-            write_json(self.path, self.phases, durable=False)
+    pass
 
 
 def simulate(
@@ -103,22 +82,10 @@ def simulate(
         return _simulate_phantoms(run, settings, progress)
 
 
-@dataclass(frozen=True)
-class Run:
-    """What every phase needs to know."""
-
-    experiment: Experiment
-    out: Path
-    backend: str
-    ray_address: str | None
-    cores: int
-    clock: Clock
-
-
 def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path:
     experiment, out = run.experiment, run.out
     # The processes import torch while this one makes hospitals: nobody waits for an import.
-    with Pool(run.cores, model=experiment.model) as pool:
+    with Pool(run.cores, experiment=experiment.for_sites().to_json()) as pool:
         with run.clock.phase("hospitals"):
             sites = make_phantoms(experiment, out, processes=run.cores, progress=progress)
         with run.clock.phase("prepare"):
@@ -126,6 +93,8 @@ def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path
         training = [site for site in sites if site.parent.name not in settings.held_out]
         held_out = [site for site in sites if site.parent.name in settings.held_out]
         with run.clock.phase("federate"):
+            from sim.federation import federate
+
             federate(run, training, out / "federation", pool, progress)
         with run.clock.phase("baselines"):
             from sim.baselines import train_baselines
@@ -143,28 +112,9 @@ def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path
     return report
 
 
-def federate(run: Run, sites: list[Path], folder: Path, pool: Pool, progress: Progress) -> None:
-    """Run or continue the federation over `sites` in `folder`, on the chosen backend."""
-    from sim.federation import federate_in_pool, federate_on_ray
-
-    if (folder / "final.safetensors").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    step = progress.bar("federating")
-
-    def told(record: RoundRecord, at: RoundState) -> None:
-        del at
-        step(record.round, run.experiment.federation.rounds)
-
-    if run.backend == "ray":
-        if not (folder / "start.json").exists():
-            pool.map("sim.tasks", "start_state", [(run.experiment.for_sites().to_json(), str(folder))])
-        federate_on_ray(run.experiment, sites, folder, address=run.ray_address, processes=run.cores)
-    else:
-        federate_in_pool(run.experiment, sites, folder, pool, on_round=told)
-
-
-def make_phantoms(experiment: Experiment, out: Path, *, processes: int | None = None, quiet: bool = True, progress: Progress | None = None) -> list[Path]:
+def make_phantoms(
+    experiment: Experiment, out: Path, *, processes: int | None = None, quiet: bool = True, progress: Progress | None = None
+) -> list[Path]:
     """Make the experiment's phantom hospitals under ``out/hospitals`` with the truth in ``out/truth``; return their site TOMLs.
 
     Hospitals that are already whole are kept.

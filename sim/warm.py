@@ -1,24 +1,28 @@
 """What a worker process of the simulation imports once, before it is forked: torch, the worker, Flower's messages, the chosen model.
 
-No operation of torch runs here: autograd must not have started before the fork.
+No operation of torch that starts threads runs here: autograd must not have started before the fork.
 """
 
 from __future__ import annotations
 
 import os
 
-import flwr.app
-import flwr.clientapp  # noqa: F401
 import torch
 
-import client.selection
-import client.worker  # noqa: F401
-from shared_models.catalogue import build
-from shared_models.core.choices import Choice
+import sim.apps
+import sim.grid
+import sim.tasks  # noqa: F401
+from client.training.gradient import network_on_cpu
+from shared_models.catalogue import build, inputs_of, spec_of
+from shared_models.experiment import Experiment
 
 
 def warm() -> None:
-    """Use one thread a process, and build the model named in ``FEDILD_WARM_MODEL`` once so that all it imports is loaded."""
+    """Use one thread a process, and build the model of the experiment in ``FEDILD_WARM``: all processes then have it and what it imports."""
     torch.set_num_threads(1)
-    if text := os.environ.get("FEDILD_WARM_MODEL"):
-        build(Choice.model_validate_json(text), inputs=1, outputs=2)
+    if text := os.environ.get("FEDILD_WARM"):
+        experiment = Experiment.from_json(text)
+        if spec_of(experiment.model).fit == "gradient":
+            network_on_cpu(experiment.model.model_dump_json(), len(experiment.data.classes))
+        else:
+            build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))

@@ -146,7 +146,9 @@ def test_messenger_loads_no_data_library() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys\nsys.argv = ['fedild', '--help']\nfrom sim.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
+    code = (
+        "import sys\nsys.argv = ['fedild', '--help']\nfrom sim.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
+    )
     loaded = _loaded_after(code)
     assert "sim.cli" in loaded
     assert not loaded & {"torch", "monai", "pydicom", "flwr", "scipy", "sklearn", "skimage", "matplotlib", "ray"}

@@ -105,10 +105,18 @@ def network_of(experiment: Experiment, state: State) -> nn.Module:
 
 
 @functools.lru_cache(maxsize=4)
+def network_on_cpu(choice: str, outputs: int) -> nn.Module:
+    """Return this process's one network of a choice (as JSON), whatever its weights are: training and prediction load theirs into it.
+
+    The simulation calls it before it forks its workers, so that they need not build the network again.
+    """
+    return build(Choice.model_validate_json(choice), inputs=1, outputs=outputs)
+
+
+@functools.lru_cache(maxsize=4)
 def _warm_model(choice: str, outputs: int) -> FlatModel:
     # Building a large network costs more than a round on a small site: a resident worker builds each once and loads weights into it.
-    model = build(Choice.model_validate_json(choice), inputs=1, outputs=outputs)
-    return FlatModel(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    return FlatModel(network_on_cpu(choice, outputs).to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _class_weights(labels: np.ndarray, classes: int, how: str) -> np.ndarray:

@@ -114,18 +114,32 @@ def table_row(visit: Visit, columns: Sequence[str]) -> np.ndarray:
     return np.array(row)
 
 
-def slices_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
-    """Return lung slices spread evenly from apex to base, cropped around the lungs, shape (slices, size, size), float32 in 0..1.
+def slice_numbers(mask: Mask, count: int) -> np.ndarray:
+    """Return the indices (from the feet) of the `count` slices spread evenly over the lung; some come twice in short lungs.
 
-    Only slices whose lung area is at least a tenth of the largest are used; with fewer than wanted, some come twice, so that a bag always
-    has the same length. The crop is a square in millimetres, so that the body's proportions stay.
+    Only slices whose lung area is at least a tenth of the largest count.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 2, 2), np.uint8)
+    >>> mask[2:8] = 1
+    >>> slice_numbers(mask, 3).tolist()
+    [2, 4, 7]
+    """
+    area = (mask > 0).sum((1, 2))
+    lung = np.flatnonzero(area >= 0.1 * area.max())
+    return lung[np.round(np.linspace(0, len(lung) - 1, count)).astype(int)]
+
+
+def slices_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
+    """Return lung slices spread evenly from base to apex, cropped around the lungs, shape (slices, size, size), float32 in 0..1.
+
+    The crop is a square in millimetres, so that the body's proportions stay.
     """
     mask = prepared.mask
     if mask is None or not mask.any():
         raise BadCohort("a study needs lung in its mask", value=0)
-    area = (mask > 0).sum((1, 2))
-    lung = np.flatnonzero(area >= 0.1 * area.max())
-    chosen = lung[np.round(np.linspace(0, len(lung) - 1, inputs.slices)).astype(int)]
+    chosen = slice_numbers(mask, inputs.slices)
     box_y, box_x = _box(np.asarray(mask.any(0)), inputs.margin_mm, prepared.volume.spacing_mm[1:])
     unit = _unit(prepared.volume.hu, mask, inputs)
     return np.stack([_square(unit[z], box_y, box_x, prepared.volume.spacing_mm[1:], inputs.size) for z in chosen])

@@ -70,7 +70,7 @@ def check_update(update: Update, *, run: str, round: int, site: str, current: St
 
 def _change_norm(state: State, current: State) -> float:
     total = 0.0
-    for key, value in state.items():
+    for key, value in sorted(state.items()):
         if value.dtype.kind == "f":
             with np.errstate(over="ignore"):  # too large for its type is infinite, and so refused
                 difference = np.subtract(value, current[key], dtype=np.float64 if value.dtype.itemsize > 4 else np.float32)

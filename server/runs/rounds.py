@@ -122,6 +122,7 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float) -> Iterator[
     waiting = set(grid.push_messages(messages)) if messages else set()
     until, pause = time.monotonic() + timeout_s, POLL_S[0]
     while waiting:
+        looked = time.monotonic()
         replies = list(grid.pull_messages(waiting))
         for reply in replies:
             waiting.discard(reply.metadata.reply_to_message_id)
@@ -129,7 +130,7 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float) -> Iterator[
         if time.monotonic() >= until:
             return
         if not replies:
-            time.sleep(pause)
+            time.sleep(max(0.0, looked + pause - time.monotonic()))  # a grid that waits by itself has waited already
             pause = min(POLL_S[1], 1.5 * pause)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
-from shared_models.core.files import pack_state, read_state, write_atomic
+from shared_models.core.files import read_state, state_parts, write_atomic
 
 BLOCK = 1 << 16
 _TYPES = {
@@ -65,7 +65,7 @@ class Spool:
         if site in self._replies:
             raise BadState("a site replies once a round", value=site)
         path = self.folder / f"{site}.safetensors"
-        write_atomic(path, pack_state(state, {"num_cases": str(num_cases), "steps": str(steps)}), durable=self.durable)
+        write_atomic(path, state_parts(state, {"num_cases": str(num_cases), "steps": str(steps)}), durable=self.durable)
         self._replies[site] = Reply(site, path, num_cases, steps)
 
     @property

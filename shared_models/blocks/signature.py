@@ -78,7 +78,7 @@ def texture_signature(hu: np.ndarray) -> np.ndarray:
             continue
 
         def derivative(y: int, x: int, around: tuple[float, float, float] = around) -> np.ndarray:
-            return ndimage.gaussian_filter(image, around, order=(0, y, x))
+            return ndimage.gaussian_filter(image, around, order=(0, y, x))  # type: ignore[arg-type]
 
         parts.append(root_histogram(np.log1p(np.hypot(derivative(1, 0), derivative(0, 1))), 0, 6, 24))
         mean = (derivative(2, 0) + derivative(0, 2)) / 2
@@ -87,7 +87,7 @@ def texture_signature(hu: np.ndarray) -> np.ndarray:
     areas = np.zeros((len(image), len(LOW_ATTENUATION_HU), 3))
     for number, patch in enumerate(image):
         for level, threshold in enumerate(LOW_ATTENUATION_HU):
-            labels, count = ndimage.label(patch < threshold)
+            labels, count = ndimage.label(patch < threshold)  # type: ignore[misc]
             sizes = np.bincount(labels.ravel())[1:] if count else np.zeros(1)
             areas[number, level] = np.log1p([count, sizes.max(), sizes.mean()]) / 6
     return np.concatenate([*parts, areas.reshape(len(image), -1)], axis=1)

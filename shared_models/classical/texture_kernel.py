@@ -126,5 +126,5 @@ SPEC = ModelSpec(
     takes="patch",
     fit="sums",
     units="hu",
-    source="random Fourier features: Rahimi & Recht, NeurIPS 2007; least-squares kernel classifier: Suykens & Vandewalle, Neural Processing Letters 1999",
+    source="random Fourier features: Rahimi & Recht, NeurIPS 2007; least squares: Suykens & Vandewalle, Neural Process Lett 1999",
 )

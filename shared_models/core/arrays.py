@@ -1,5 +1,6 @@
 """Names for the arrays that travel through the house. Axes are always z y x: z towards the head, y towards the
-back, x towards the patient's left."""
+back, x towards the patient's left.
+"""
 
 from __future__ import annotations
 

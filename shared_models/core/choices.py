@@ -71,6 +71,7 @@ def knob_types(function: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(SimpleNamespace(__annotations__=wanted), globalns=getattr(function, "__globals__", {}), include_extras=True)
 
 
+@functools.lru_cache(maxsize=256)  # a training step picks its parts every round
 def _schema(function: Callable[..., Any]) -> type[BaseModel]:
     hints = knob_types(function)
     fields: dict[str, Any] = {}
@@ -104,7 +105,7 @@ def faults_of(error: ValidationError, where: str = "") -> list[str]:
             message = fault["msg"].removeprefix("Value error, ")
             value = fault.get("input")
             shown = f"; found {value!r}" if isinstance(value, str | int | float | bool | list | tuple) else ""
-            lines.append(f"{place}: {message[:1].lower()}{message[1:]}{shown}")
+            lines.append(f"{place}{': ' if place else ''}{message[:1].lower()}{message[1:]}{shown}")
     return lines
 
 

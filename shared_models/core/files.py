@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,19 @@ import numpy as np
 
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
+
+Parts = Sequence[bytes | memoryview]
+"""The bytes of a file in pieces, so that large arrays need not be copied into one."""
+
+_CODES = {
+    np.dtype(name).newbyteorder("<"): code
+    for name, code in {
+        **{f"f{size}": f"F{8 * size}" for size in (2, 4, 8)},
+        **{f"i{size}": f"I{8 * size}" for size in (1, 2, 4, 8)},
+        **{f"u{size}": f"U{8 * size}" for size in (1, 2, 4, 8)},
+        "bool": "BOOL",
+    }.items()
+}
 
 
 def canonical_json(value: Any) -> str:
@@ -41,7 +54,7 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes | Parts, *, mode: int = 0o644, durable: bool = True) -> None:
     """Write `data` so that a reader, or a crash, sees the old file or the new one, never a torn one.
 
     The bytes go to a temporary file in the same folder, are flushed to disk, and take the name in one rename.
@@ -50,7 +63,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
     ----------
     path : Path
         Target; its folder is made when missing.
-    data : bytes
+    data : bytes or sequence of bytes
         Whole content.
     mode : int
         Permission bits.
@@ -62,7 +75,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -89,20 +102,35 @@ def read_json(path: Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def pack_state(state: State, note: Mapping[str, str] | None = None) -> bytes:
-    """Return `state` as safetensors bytes, keys in sorted order, so equal states give equal bytes."""
-    from safetensors.numpy import save
+def state_parts(state: State, note: Mapping[str, str] | None = None) -> Parts:
+    """Return the parts of a safetensors file: header, then every array's own memory, uncopied. Equal states and notes give equal bytes.
 
-    data = save({key: np.asarray(state[key], order="C") for key in sorted(state)}, dict(note) if note else None)
-    if not note or len(note) < 2:
-        return data
-    # the library writes the note in a random order: write the header again, sorted (8 bytes of length, JSON padded to 8, then the arrays)
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(note.items()))
+    Written here because the library copies every array twice and writes the note in a random order; it reads the result.
+
+    Raises
+    ------
+    BadState
+        An array that is not of plain numbers.
+    """
+    arrays = {key: np.asarray(value, order="C") for key, value in state.items()}
+    arrays = {key: value.astype(value.dtype.newbyteorder("<"), copy=False) for key, value in arrays.items()}
+    header: dict[str, Any] = {"__metadata__": dict(sorted(note.items()))} if note else {}
+    names = sorted(arrays, key=lambda key: (-arrays[key].dtype.itemsize, key))  # wide types first, so that every array is aligned
+    end = 0
+    for key in names:
+        value = arrays[key]
+        if value.dtype not in _CODES:
+            raise BadState(f"{key!r} must hold plain numbers", value=str(value.dtype))
+        header[key] = {"dtype": _CODES[value.dtype], "shape": list(value.shape), "data_offsets": [end, end + value.nbytes]}
+        end += value.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
+    return [len(text).to_bytes(8, "little") + text, *(arrays[key].reshape(-1).view(np.uint8).data for key in names)]
+
+
+def pack_state(state: State, note: Mapping[str, str] | None = None) -> bytes:
+    """Return `state` as safetensors bytes; equal states and notes give equal bytes."""
+    return b"".join(state_parts(state, note))
 
 
 def unpack_state(data: bytes) -> State:
@@ -117,16 +145,21 @@ def unpack_state(data: bytes) -> State:
     from safetensors.numpy import load
 
     try:
-        return {key: np.array(value) for key, value in load(data).items()}
+        arrays = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise BadState("a state file must be safetensors", value=type(error).__name__, remedy="restore it from its checkpoint") from None
+    # The library gives them in a random order; sums over keys (norms) must not depend on it.
+    return {key: np.array(arrays[key]) for key in sorted(arrays)}
 
 
 def write_state(path: Path, state: State, note: Mapping[str, str] | None = None, *, durable: bool = True) -> str:
     """Write `state` as safetensors, atomically, and return the SHA-256 of the file."""
-    data = pack_state(state, note)
-    write_atomic(path, data, durable=durable)
-    return sha256(data)
+    parts = state_parts(state, note)
+    write_atomic(path, parts, durable=durable)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def read_state(path: Path) -> State:

@@ -57,7 +57,8 @@ def norm(a: State) -> float:
     >>> norm({"w": np.array([3.0, 4.0])})
     5.0
     """
-    return float(np.sqrt(sum(float(np.vdot(v.astype(np.float64), v.astype(np.float64))) for v in a.values() if v.dtype.kind == "f")))
+    floats = [a[key].astype(np.float64) for key in sorted(a) if a[key].dtype.kind == "f"]
+    return float(np.sqrt(sum(float(np.vdot(v, v)) for v in floats)))
 
 
 def is_finite(a: State) -> bool:

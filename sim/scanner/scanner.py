@@ -112,7 +112,7 @@ SCANNERS: dict[str, Scanner] = {
     "C": Scanner("mid", 0.80, 2.5, 2.5, 30, padding=-2000, intercept=0, manufacturer="Imaginary Systems", model="IS Wide", kernel_name="FC13"),
     "D": Scanner("sharp", 0.70, 1.0, 10.0, 60, model="PI-4", kernel_name="B70f", kvp=140),
     "E": Scanner("soft", 0.75, 1.25, 1.25, 45, hu_shift=15, manufacturer="Synthetic Medical", model="SM Lite", kernel_name="STANDARD", kvp=100),
-    "F": Scanner("mid", 0.60, 1.5, 1.5, 40, hu_shift=-10, intercept=-8192, manufacturer="Fictive Health", model="FH 1", kernel_name="I50f", kvp=110),
+    "F": Scanner("mid", 0.60, 1.5, 1.5, 40, hu_shift=-10, intercept=-8192, manufacturer="Fictive Health", model="FH 1", kernel_name="I44f", kvp=110),
 }
 """A soft; B sharp; C middle with thick slices; D sharp legacy HRCT with gaps of 10 mm; E soft, low dose, drifted; F seen by no training site."""
 

@@ -73,7 +73,9 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     assert refused.value.value == name
 
 
-@pytest.mark.parametrize("manifest", [[], {}, {"format": 1}, {"format": 1, "sha256": [], "bundle": ""}, {"format": 1, "sha256": {}, "bundle": ""}, None])
+@pytest.mark.parametrize(
+    "manifest", [[], {}, {"format": 1}, {"format": 1, "sha256": [], "bundle": ""}, {"format": 1, "sha256": {}, "bundle": ""}, None]
+)
 def test_manifests_that_are_none(bundle: Path, manifest: object) -> None:
     write_json(bundle / "manifest.json", manifest)
     with pytest.raises(BadBundle):

@@ -42,7 +42,10 @@ def test_pick_binds_the_knobs_and_the_defaults() -> None:
         ({"name": "bare", "zzz": 3}, "step 'bare' has no knob 'zzz'; it takes no knobs"),
         ({"name": "smooth", "radius": 10}, "step 'smooth'.radius: input should be less than or equal to 9; found 10"),
         ({"name": "smooth", "radius": 0}, "step 'smooth'.radius: input should be greater than or equal to 1; found 0"),
-        ({"name": "smooth", "radius": "wide"}, "step 'smooth'.radius: input should be a valid integer, unable to parse string as an integer; found 'wide'"),
+        (
+            {"name": "smooth", "radius": "wide"},
+            "step 'smooth'.radius: input should be a valid integer, unable to parse string as an integer; found 'wide'",
+        ),
         ({"name": "need"}, "step 'need'.width: is required"),
     ],
 )

@@ -142,7 +142,9 @@ def test_the_shipped_experiment_is_sound_and_travels() -> None:
     assert "hospitals" not in experiment.for_sites().to_json()
 
 
-@pytest.mark.parametrize(("path", "value"), [(p, v) for p, v in LINES if p[0] not in ("simulation",) and isinstance(v, int | float)], ids=lambda x: str(x))
+@pytest.mark.parametrize(
+    ("path", "value"), [(p, v) for p, v in LINES if p[0] not in ("simulation",) and isinstance(v, int | float)], ids=lambda x: str(x)
+)
 def test_every_number_is_in_the_digest(path: Path_, value: float) -> None:
     other = value * 2 if value and path[-1] != "validation" else 1 if not value else 0.3
     if isinstance(value, bool):

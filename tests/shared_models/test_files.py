@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared_models.core.errors import BadState
-from shared_models.core.files import canonical_json, pack_state, read_json, read_state, sha256, sha256_file, unpack_state, write_atomic, write_json, write_state
+from shared_models.core.files import (
+    canonical_json,
+    pack_state,
+    read_json,
+    read_state,
+    sha256,
+    sha256_file,
+    unpack_state,
+    write_atomic,
+    write_json,
+    write_state,
+)
 from shared_models.core.state import digest
 
 
@@ -88,7 +99,14 @@ def test_states_on_disk(tmp_path: Path) -> None:
     assert digest(read_state(tmp_path / "s")) == digest(state)
 
 
-@pytest.mark.parametrize("damage", [lambda d: b"", lambda d: d[:-1], lambda d: d[:12], lambda d: b"\xff" * len(d), lambda d: d + b"x", lambda d: b"junk"])
+@pytest.mark.parametrize(
+    "damage", [lambda d: b"", lambda d: d[:-1], lambda d: d[:12], lambda d: b"\xff" * len(d), lambda d: d + b"x", lambda d: b"junk"]
+)
 def test_what_is_no_state_is_refused(damage: Any) -> None:
     with pytest.raises(BadState):
         unpack_state(damage(pack_state({"w": np.arange(8.0)})))
+
+
+def test_states_are_read_in_the_order_of_their_keys() -> None:
+    names = [f"k{number}" for number in range(40)]
+    assert list(unpack_state(pack_state({name: np.zeros(1) for name in reversed(names)}))) == sorted(names)

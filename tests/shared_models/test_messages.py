@@ -18,7 +18,19 @@ from hypothesis.extra import numpy as hnp
 from shared_models.core.errors import BadInput, BadState
 from shared_models.core.files import pack_state
 from shared_models.core.state import digest
-from shared_models.messages import FRAME_LIMIT, HEADER_BYTES, Job, Update, broadcast, frame_length, from_frame, read_job, read_update, to_frame, update_content
+from shared_models.messages import (
+    FRAME_LIMIT,
+    HEADER_BYTES,
+    Job,
+    Update,
+    broadcast,
+    frame_length,
+    from_frame,
+    read_job,
+    read_update,
+    to_frame,
+    update_content,
+)
 
 types = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 arrays = types.flatmap(lambda t: hnp.arrays(t, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))
@@ -101,7 +113,9 @@ def frame(head: bytes, body: bytes = pack_state({}), magic: bytes = b"FIL1") -> 
     return struct.pack(">4sIQ", magic, len(head), len(body)) + head + body
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a":' * 100_000, "1" * 5000, "\x00"], ids=["empty", "open", "deep", "deeper", "long", "zero"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"a":' * 100_000, "1" * 5000, "\x00"], ids=["empty", "open", "deep", "deeper", "long", "zero"]
+)
 def test_heads_that_are_no_json(text: str) -> None:
     content = update_content(GOOD)
     content["head"] = ConfigRecord({"json": text})

@@ -39,7 +39,11 @@ def test_norm_and_scale(state: dict, factor: float) -> None:
 def test_digest_sees_every_bit_key_type_and_shape(state: dict) -> None:
     assert digest(state) == digest({key: state[key].copy() for key in sorted(state, reverse=True)})
     for key, value in state.items():
-        others = [{**state, key: value.astype(np.float64)}, {**state, key: value.reshape(1, *value.shape)}, {k: v for k, v in state.items() if k != key}]
+        others = [
+            {**state, key: value.astype(np.float64)},
+            {**state, key: value.reshape(1, *value.shape)},
+            {k: v for k, v in state.items() if k != key},
+        ]
         if value.size:
             changed = value.copy()
             changed.view(np.uint32).reshape(-1)[0] ^= 1

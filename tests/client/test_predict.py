@@ -1,0 +1,311 @@
+"""A release applied to a study: the same numbers as in training, the warning on top, nobody named, and refusals that say why."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import re
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from client.cases.cache import load
+from client.cases.cohort import Case
+from client.cases.prepared import Prepared
+from client.cases.volume import Volume
+from client.pictures import draw_slice, seen_slices
+from client.predict import predict_study
+from client.prepare import prepare_folder
+from client.training import PREDICTORS
+from client.training.gradient import network_of
+from client.training.records import records_of, slice_numbers, slices_of
+from shared_models.bundle import load_bundle, write_bundle
+from shared_models.catalogue import initial_state, inputs_of
+from shared_models.core.choices import Choice
+from shared_models.core.errors import BadBundle, BadInput, BadStudy
+from shared_models.experiment import Data, Experiment, Inputs, Preparation
+from sim.phantom.patient import make_phantom
+from sim.scanner.dicom import Identity, write_series
+from sim.scanner.scanner import SCANNERS, scan
+from tests.client.dicom_factory import SeriesPlan, chest, write
+from tests.client.real_data import needs_real_data, real
+
+CHEST = chest(size=48, pixel_mm=6.5)
+PERFORMANCE = {"auroc_macro": {"value": 0.9, "low": 0.8, "high": 0.96, "n": 40}}
+PLANTED = ("Doe", "Jane", "0007", "20240531", "2024", "1950", "1.2.3.1", "ACC4711", "General Hospital", "House", "PHANTOM", "secretfolder")
+ACQUISITION = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast", "spacing_mm", "slices")
+EXPERIMENT = Experiment(
+    name="tiny",
+    data=Data(classes=("normal", "UIP", "HP")),
+    inputs=Inputs(slices=6, size=32),
+    model=Choice(name="mil_cnn", widths=(4, 8), features=8),
+)
+
+
+def plan(**changes: Any) -> SeriesPlan:
+    return SeriesPlan(CHEST, pixel_mm=(6.5, 6.5), **changes)
+
+
+def bundle_of(folder: Path, experiment: Experiment = EXPERIMENT, **card: Any) -> Path:
+    """A release with random weights; gradient models are made to prefer some slices and classes."""
+    state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=3)
+    state = {name: value * (8 if name.startswith(("attention", "head")) else 1) for name, value in state.items()}
+    facts = {"trained_on": "phantoms", "training": {"hospitals": "<b>north</b>"}, "performance_on_the_held_out_hospital": PERFORMANCE}
+    write_bundle(folder, state=state, experiment=experiment, card=facts | card)
+    return folder
+
+
+def outcome(study: Path, bundle: Path, out: Path) -> tuple[dict[str, Any], str]:
+    page = predict_study(study, bundle, out)
+    assert page == out / "prediction.html"
+    return json.loads((out / "prediction.json").read_text()), page.read_text()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    write(tmp_path / "secretfolder", plan())
+    return tmp_path / "secretfolder"
+
+
+@pytest.fixture(scope="module")
+def phantom_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    scanner = SCANNERS["A"].at(5.0)
+    who = Identity("PHANTOM-1", "PHANTOM^ONE", datetime.date(1950, 1, 2), "F", datetime.date(2020, 3, 4), "PHANTOM HOSPITAL")
+    write_series(folder, scan(make_phantom("UIP", seed=5, grid_mm=5.0), scanner, seed=1), scanner, who, shuffled=True)
+    return folder
+
+
+@pytest.mark.parametrize("preparation", [Preparation(), Preparation(grid_mm=(6, 5, 5), features=())])
+def test_a_phantom_gets_what_training_and_preparation_compute(phantom_study: Path, tmp_path: Path, preparation: Preparation) -> None:
+    experiment = EXPERIMENT.model_copy(update={"preparation": preparation})
+    bundle = bundle_of(tmp_path / "b", experiment)
+    found, page = outcome(phantom_study, bundle, tmp_path / "out")
+    (series,) = found["series"]
+
+    report = prepare_folder(phantom_study, tmp_path / "w", preparation.model_copy(update={"features": Preparation().features}))
+    (case,) = report.cohort.cases
+    records = records_of([Case(case.pseudonym, case.visits, "UIP")], experiment, tmp_path / "w")
+    expected = PREDICTORS["gradient"](experiment, load_bundle(bundle).state, records)[0]
+    assert list(series["probabilities"]) == ["normal", "UIP", "HP"]
+    np.testing.assert_array_equal(list(series["probabilities"].values()), expected)
+    assert np.ptp(expected) > 0.05  # the weights do prefer a class, so equality says something
+    assert series["quantification"] == case.visits[0].features
+    assert found["headline"] == series["series"] != case.visits[0].series  # a name of its own
+
+    stored = load(tmp_path / "w" / case.visits[0].prepared).prepared
+    assert stored.mask is not None
+    _, looked = network_of(experiment, load_bundle(bundle).state).look(torch.from_numpy(records.inputs))
+    expected_weights = {len(stored.mask) - int(z): w for z, w in zip(slice_numbers(stored.mask, 6), looked[0].tolist(), strict=True)}
+    assert {one["number"]: one["attention"] for one in series["slices"]} == pytest.approx(expected_weights)
+    weights = [one["attention"] for one in series["slices"]]
+    assert sum(weights) == pytest.approx(1, abs=1e-6) and max(weights) > 1.2 * min(weights)
+    numbers = [one["number"] for one in series["slices"]]
+    assert numbers == sorted(set(numbers)) and series["slices"][0]["height_percent"] > series["slices"][-1]["height_percent"]
+    assert page.count("data:image/png") == 4
+    top = max(series["slices"], key=lambda one: one["attention"])
+    assert f"Slice {top['number']} of {top['of']}" in page[: page.index("</figure>")]
+
+
+def test_the_warning_of_a_phantom_model_stands_on_top(study: Path, tmp_path: Path) -> None:
+    found, page = outcome(study, bundle_of(tmp_path / "b"), tmp_path / "out")
+    assert "synthetic phantoms" in found["warning"] and "means nothing" in found["warning"]
+    assert found["notice"].startswith("Research use only. Not a medical device.")
+    body = page[page.index("<body>") :]
+    assert body.index('class="alarm"') < body.index("means nothing for a patient") < body.index("Research use only") < body.index("<h1>")
+
+
+def test_other_kinds_of_training_data(study: Path, tmp_path: Path) -> None:
+    found, page = outcome(study, bundle_of(tmp_path / "b", trained_on="patients"), tmp_path / "out")
+    assert found["warning"] is None and 'class="alarm"' not in page and "Research use only" in page
+    found, page = outcome(study, bundle_of(tmp_path / "c", trained_on=None), tmp_path / "out")
+    assert "not recorded" in found["warning"] and 'class="alarm"' in page
+
+
+GUESSING = {"auroc_macro": {"value": 0.6, "low": 0.45, "high": 0.7, "n": 9}}
+
+
+@pytest.mark.parametrize(("performance", "words"), [({}, "not recorded"), (GUESSING, "could not be told from guessing")])
+def test_a_model_no_better_than_guessing_says_so(study: Path, tmp_path: Path, performance: dict[str, Any], words: str) -> None:
+    found, page = outcome(study, bundle_of(tmp_path / "b", performance_on_the_held_out_hospital=performance), tmp_path / "out")
+    assert words in found["cautions"][0] and found["cautions"][0] in page
+    assert not outcome(study, bundle_of(tmp_path / "c"), tmp_path / "out")[0]["cautions"]
+
+
+def test_nothing_identifying_is_written_and_nothing_is_left(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(spare))
+    bundle, out = bundle_of(tmp_path / "b"), tmp_path / "out"
+    names = [outcome(study, bundle, out)[0]["headline"] for _ in range(2)]
+    assert names[0] != names[1]  # the key is drawn anew
+    assert not list(spare.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == ["prediction.html", "prediction.json"]
+    for path in out.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        text = re.sub(r"base64,[A-Za-z0-9+/=]+|\b[0-9a-f]{16,64}\b|[0-9.e-]{15,}", "", path.read_text())
+        text = text.replace(EXPERIMENT.digest, "").replace("ICML 2018", "")
+        assert not [word for word in (*PLANTED, str(tmp_path)) if word in text], path.name
+
+
+def test_the_page_asks_nothing_of_the_network_and_escapes_the_card(study: Path, tmp_path: Path) -> None:
+    _, page = outcome(study, bundle_of(tmp_path / "b"), tmp_path / "out")
+    assert "default-src 'none'" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)', page))
+    assert "&lt;b&gt;north" in page and "<b>north" not in page
+
+
+def test_an_altered_release_is_refused_and_leaves_no_old_result(study: Path, tmp_path: Path) -> None:
+    bundle, out = bundle_of(tmp_path / "b"), tmp_path / "out"
+    outcome(study, bundle, out)
+    card = bundle / "card.json"
+    card.write_text(card.read_text().replace('"trained_on":"phantoms"', '"trained_on":"patients"'))
+    with pytest.raises(BadBundle, match=r"card\.json"):
+        predict_study(study, bundle, out)
+    assert not list(out.iterdir())
+
+
+def test_weights_of_another_model_are_refused(study: Path, tmp_path: Path) -> None:
+    other = EXPERIMENT.model_copy(update={"model": Choice(name="mil_cnn", widths=(4, 8), features=16)})
+    state = initial_state(other.model, inputs=1, outputs=3, seed=0)
+    write_bundle(tmp_path / "b", state=state, experiment=EXPERIMENT, card={})
+    with pytest.raises(BadBundle, match="weights must fit"):
+        predict_study(study, tmp_path / "b", tmp_path / "out")
+
+
+def test_two_patients_are_refused_without_naming_them(study: Path, tmp_path: Path) -> None:
+    write(study / "other", plan(patient="Smith-1", series="1.2.9", study="1.2.8"))
+    with pytest.raises(BadInput, match="one patient; found '2 patient numbers'") as caught:
+        predict_study(study, bundle_of(tmp_path / "b"), tmp_path / "out")
+    assert not isinstance(caught.value, BadStudy) and "Smith" not in str(caught.value) and "Doe" not in str(caught.value)
+
+
+def test_the_best_series_of_the_latest_visit_is_the_headline(study: Path, tmp_path: Path) -> None:
+    early = {"date": "20230101", "study": "1.2.4"}
+    write(study / "early", plan(series="1.2.4.1", patient="doe 0007", **early))  # another spelling of the same patient
+    write(study / "sharp", plan(series="1.2.3.1.0", kernel="B70f"))
+    found, page = outcome(study, bundle_of(tmp_path / "b"), tmp_path / "out")
+    order = [(one["visit"], one["acquisition"]["kernel_class"]) for one in found["series"]]
+    assert order == [(2, "soft"), (2, "sharp"), (1, "soft")]
+    assert found["headline"] == found["series"][0]["series"]
+    assert all(f"Series {one['series'][:8]} in full" in page for one in found["series"][1:])
+    assert "a sharp kernel: not comparable" in page
+
+
+def test_a_spoilt_series_is_named_and_the_other_goes_on(study: Path, tmp_path: Path) -> None:
+    write(study / "gap", plan(series="1.2.5"), skip=(18, 19, 20))
+    strange = CHEST.copy()
+    strange[20] = 2000
+    write(study / "strange", SeriesPlan(strange, pixel_mm=(6.5, 6.5), series="1.2.7"))
+    (study / "notes.txt").write_text("x")
+    found, page = outcome(study, bundle_of(tmp_path / "b"), tmp_path / "out")
+    assert len(found["series"]) == 2
+    assert set(found["series"][0]["acquisition"]) == set(ACQUISITION)
+    left = {line["reason"]: line["files"] for line in found["left_out"]}
+    assert left == {"GAP": 37, "CORRUPT_SLICE": 1, "NOT_DICOM": 1}
+    assert "slices are missing in the middle" in page
+
+
+def test_no_usable_series_says_why(tmp_path: Path) -> None:
+    bundle, folder = bundle_of(tmp_path / "b"), tmp_path / "in"
+    write(folder / "gap", plan(), skip=(18, 19, 20))
+    write(folder / "scout", plan(series="1.2.6", image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")))
+    with pytest.raises(BadStudy, match=r"GAP \(slices are missing in the middle; files: 37\).*LOCALIZER") as caught:
+        predict_study(folder, bundle, tmp_path / "out")
+    assert caught.value.reason == "NO_SERIES"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadStudy, match="an empty folder"):
+        predict_study(tmp_path / "empty", bundle, tmp_path / "out")
+    with pytest.raises(BadInput, match="must be a folder"):
+        predict_study(tmp_path / "none", bundle, tmp_path / "out")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="output must be a folder"):
+        predict_study(folder, bundle, tmp_path / "file")
+
+
+def table_bundle(folder: Path, *columns: str) -> Path:
+    experiment = EXPERIMENT.model_copy(update={"model": Choice(name="logistic"), "inputs": Inputs(columns=columns)})
+    weights = np.random.default_rng(0).normal(size=(3, len(columns) + 1))
+    state = {"mean": np.full(len(columns), 2.0), "scale": np.full(len(columns), 30.0), "coefficients": weights, "ready": np.ones(1)}
+    write_bundle(folder, state=state, experiment=experiment, card={"trained_on": "phantoms"})
+    return folder
+
+
+def test_a_table_model(study: Path, tmp_path: Path) -> None:
+    bundle = table_bundle(tmp_path / "b", "whole_haa_percent", "age", "male")
+    found, page = outcome(study, bundle, tmp_path / "out")
+    (series,) = found["series"]
+    assert series["columns"] == {"whole_haa_percent": series["quantification"]["whole_haa_percent"], "age": 73.0, "male": 0.0}
+    design = np.array([*((np.array(list(series["columns"].values())) - 2) / 30), 1.0])
+    logits = load_bundle(bundle).state["coefficients"] @ design
+    np.testing.assert_allclose(list(series["probabilities"].values()), np.exp(logits) / np.exp(logits).sum(), rtol=1e-12)
+    assert [one["attention"] for one in series["slices"]] == [None] * 3
+    assert "What the model read" in page and page.count("data:image/png") == 3
+
+
+def test_a_model_that_needs_more_than_a_ct(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="fvc_percent"):
+        predict_study(study, table_bundle(tmp_path / "b", "age", "fvc_percent"), tmp_path / "out")
+    write(tmp_path / "ageless", plan(extra={"PatientAge": None}))
+    with pytest.raises(BadStudy, match="MISSING_INPUT"):
+        predict_study(tmp_path / "ageless", table_bundle(tmp_path / "c", "age"), tmp_path / "out")
+    patches = EXPERIMENT.model_copy(update={"data": Data(kind="patches", classes=("normal", "UIP", "HP"))})
+    with pytest.raises(BadInput, match="patches"):
+        predict_study(study, bundle_of(tmp_path / "d", patches), tmp_path / "out")
+
+
+@pytest.mark.parametrize("height", [3, 9, 40])
+def test_slice_numbers_are_those_that_the_model_reads(height: int) -> None:
+    mask = np.zeros((height + 7, 12, 12), np.uint8)
+    mask[4 : 4 + height, 3:9, 3:9] = 1
+    mask[3, 5, 5] = 1  # too small to be read
+    ramp = np.broadcast_to(np.arange(height + 7, dtype=np.float32)[:, None, None], mask.shape)
+    inputs = Inputs(slices=7, size=8, margin_mm=0, window_hu=(0, height + 7))
+    seen = slices_of(Prepared(Volume(ramp, (1, 1, 1)), mask), inputs)[:, 4, 4] * (height + 7)
+    np.testing.assert_allclose(slice_numbers(mask, 7), seen, atol=1e-3)
+
+
+def test_a_slice_that_comes_twice_is_one_with_both_weights() -> None:
+    mask = np.ones((5, 8, 8), np.uint8)
+    seen = seen_slices(Prepared(Volume(np.zeros(mask.shape, np.float32), (1, 1, 1)), mask), [0, 0, 4], [0.25, 0.5, 0.25])
+    assert [(one.number, one.attention, one.height_percent) for one in seen] == [(1, 0.25, 100.0), (5, 0.75, 0.0)]
+
+
+def test_a_picture_shows_the_right_lung_on_the_left_with_its_outline() -> None:
+    hu = np.full((3, 40, 60), -1000, np.float32)
+    hu[:, :, :30] = -200  # x grows to the patient's left
+    hu[:, :2] = 150  # y grows to the back
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[1, 12:28, 10:50] = 1
+    picture = np.asarray(Image.open(io.BytesIO(draw_slice(Prepared(Volume(hu, (1, 1, 1)), mask), 1))).convert("RGB")).astype(int)
+    middle = picture[picture.shape[0] // 4 :: picture.shape[0]][0]
+    width = picture.shape[1]
+    assert middle[width // 4].mean() > 150 > 90 > middle[3 * width // 4].mean()
+    assert picture[2].min() > 200 > picture[-3, width // 4].mean()
+    green = (picture[:, :, 1] - picture[:, :, 0]) > 80
+    rows, columns = np.nonzero(green)
+    per_voxel = width / 60  # the margin reaches the border of the image on both sides
+    assert columns.min() / per_voxel == pytest.approx(10, abs=1) and columns.max() / per_voxel == pytest.approx(50, abs=1)
+    assert rows.min() / per_voxel == pytest.approx(12, abs=1) and rows.max() / per_voxel == pytest.approx(28, abs=1)
+    without = draw_slice(Prepared(Volume(hu * np.float32(0.001), (1, 1, 1)), None, is_hu=False), 1)
+    grey = np.asarray(Image.open(io.BytesIO(without)).convert("L")).astype(int)
+    assert grey[2, 5] == 255 and grey[-5, -5] == 0  # no HU: from the lowest to the highest value
+
+
+@needs_real_data
+def test_two_kernels_of_a_real_patient(tmp_path: Path) -> None:
+    found, page = outcome(real("lung_pet_ct_dx"), bundle_of(tmp_path / "b"), tmp_path / "out")
+    assert [one["acquisition"]["kernel_class"] for one in found["series"]] == ["soft", "sharp"]
+    assert [one["visit"] for one in found["series"]] == [1, 1]
+    volumes = [one["quantification"]["whole_volume_l"] for one in found["series"]]
+    assert all(abs(volume / 2.67 - 1) < 0.04 for volume in volumes)
+    assert found["left_out"] == [{"reason": "NOT_DICOM", "meaning": "no DICOM preamble", "remedy": "", "files": 2}]
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page) + json.dumps(found)
+    assert not [word for word in ("A0002", "Lung_Dx", "20070425", "1.3.6.1.4.1.14519", "ThoraxRoutine", "Sensation", "053Y") if word in text]

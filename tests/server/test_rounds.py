@@ -1,0 +1,358 @@
+"""The loop over rounds with sites that vanish, fail, lie, come late and come back."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+
+from client.training.gradient import fit_gradient
+from client.training.records import Records
+from client.training.rules import Plain, rule_of
+from server.app import run_experiment
+from server.runs import rounds
+from server.runs.checkpoint import RoundState, load_latest
+from server.runs.log import read_rounds
+from server.runs.rounds import take_roll
+from shared_models.catalogue import initial_state
+from shared_models.core.choices import Choice
+from shared_models.core.errors import BadInput, Interrupted
+from shared_models.core.files import read_json, read_state
+from shared_models.core.state import digest
+from shared_models.experiment import Data, Experiment, Federation, Inputs, Train
+from shared_models.messages import Job, Update, update_content
+from tests.server.loop_grid import Handle, LoopGrid
+
+MODEL = Choice.model_validate({"name": "mil_cnn", "widths": [4, 4], "features": 8, "dropout": 0.0})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "POLL_S", (0.001, 0.005))
+
+
+def experiment_of(model: Choice = MODEL, strategy: str | None = "fedadam", columns: tuple[str, ...] = (), **federation: Any) -> Experiment:
+    settings = {"rounds": 4, "quorum": 3, "deadline_s": 0.2, "retries": 2, **federation}
+    return Experiment(
+        name="loop",
+        data=Data(classes=("a", "b")),
+        model=model,
+        inputs=Inputs(columns=columns),
+        train=Train(schedule="constant"),
+        strategy=Choice(name=strategy) if strategy else None,
+        federation=Federation(**settings),
+    )
+
+
+def site(name: str, cases: int = 12) -> Handle:
+    """A site whose update depends on what it received and on nothing else."""
+
+    def handle(job: Job) -> Update:
+        if job.kind == "hello":
+            return Update(run=job.run, round=job.round, site=name)
+        if job.kind == "judge":
+            return Update(run=job.run, round=job.round, site=name, metrics={"val_loss": float(cases)})
+        rng = np.random.default_rng([job.round, *name.encode()])
+        state = {k: (v + rng.normal(0, 0.1, v.shape)).astype(v.dtype) for k, v in job.state.items()}
+        return Update(
+            run=job.run, round=job.round, site=name, state=state, num_cases=cases, steps=1, metrics={"val_loss": 0.25, "odd": float("1e31")}
+        )
+
+    return handle
+
+
+def four() -> dict[str, Handle]:
+    return {name: site(name, 10 + number) for number, name in enumerate(("delta", "alpha", "gamma", "beta"))}
+
+
+def run(grid: LoopGrid, folder: Path, experiment: Experiment | None = None, on_round: Any = None) -> RoundState:
+    return run_experiment(grid, experiment or experiment_of(), folder, durable=False, on_round=on_round)
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    final = run(LoopGrid(four()), tmp_path)
+    lines = read_rounds(tmp_path / "rounds.jsonl")
+    assert [line["round"] for line in lines] == [1, 2, 3, 4]
+    assert [line["attempt"] for line in lines] == [1] * 4
+    assert not any(line["degraded"] or line["missing"] for line in lines)
+    assert list(lines[0]["sites"]) == ["alpha", "beta", "delta", "gamma"]
+    assert lines[0]["sites"]["alpha"]["num_cases"] == 11
+    assert lines[0]["sites"]["alpha"]["metrics"] == {"val_loss": 0.25}  # 1e31 is no measurement
+    assert digest(read_state(tmp_path / "final.safetensors")) == digest(final.state)
+    assert read_json(tmp_path / "site_metrics.json") == {
+        name: {"val_loss": value} for name, value in (("alpha", 11.0), ("beta", 13.0), ("delta", 10.0), ("gamma", 12.0))
+    }
+    assert not any((tmp_path / "spool").iterdir())
+    assert all(np.isfinite(value).all() for value in final.state.values())
+
+
+def test_the_order_of_replies_does_not_matter(tmp_path: Path) -> None:
+    dealer = random.Random(5)
+
+    def shuffled(messages: list[Message]) -> list[Message]:
+        return dealer.sample(messages, len(messages))
+
+    plain = run(LoopGrid(four()), tmp_path / "a")
+    mixed = run(LoopGrid(four(), order=shuffled), tmp_path / "b")
+    assert digest(plain.state) == digest(mixed.state)
+    assert digest(plain.own) == digest(mixed.own)
+
+
+def test_a_missed_quorum_is_repeated_then_the_run_stops_without_a_release(tmp_path: Path) -> None:
+    grid = LoopGrid(four())
+
+    def vanish(record: Any, at: RoundState) -> None:
+        if record.round == 2:
+            grid.silent |= {"alpha", "gamma"}
+
+    with pytest.raises(Interrupted, match="3 valid updates") as stopped:
+        run(grid, tmp_path, on_round=vanish)
+    assert stopped.value.value == {"round": 3, "valid": 2, "refused": {"alpha": "E_NO_REPLY", "gamma": "E_NO_REPLY"}}
+    assert [job for job in grid.jobs if job[0] == "beta" and job[1] == "train"][2:] == [("beta", "train", 3)] * 3  # once and two repetitions
+    assert not (tmp_path / "final.safetensors").exists()
+    assert [line["round"] for line in read_rounds(tmp_path / "rounds.jsonl")] == [1, 2]
+    assert not any((tmp_path / "spool").iterdir())
+
+    grid.silent.clear()
+    continued = run(grid, tmp_path)
+    assert digest(continued.state) == digest(run(LoopGrid(four()), tmp_path / "undisturbed").state)
+    assert [line["round"] for line in read_rounds(tmp_path / "rounds.jsonl")] == [1, 2, 3, 4]
+
+
+def test_a_round_that_succeeds_at_the_second_attempt_says_so(tmp_path: Path) -> None:
+    sites = four()
+    calls = {"alpha": 0}
+
+    def moody(job: Job) -> Update:
+        calls["alpha"] += job.kind == "fit"
+        return (
+            Update(run=job.run, round=job.round, site="alpha", code="E_MEMORY")
+            if calls["alpha"] == 1 and job.kind == "fit"
+            else site("alpha", 11)(job)
+        )
+
+    final = run(LoopGrid({**sites, "alpha": moody}), tmp_path / "a", experiment_of(quorum=4))
+    assert [line["attempt"] for line in read_rounds(tmp_path / "a" / "rounds.jsonl")] == [2, 1, 1, 1]
+    assert digest(final.state) == digest(run(LoopGrid(four()), tmp_path / "b", experiment_of(quorum=4)).state)
+
+
+@pytest.mark.parametrize("kind", ["silent", "broken"])
+def test_a_lost_site_is_named_and_the_run_degraded(tmp_path: Path, kind: str) -> None:
+    grid = LoopGrid(four())
+
+    def lose(record: Any, at: RoundState) -> None:
+        if record.round == 1:
+            getattr(grid, kind).add("beta")
+        if record.round == 3:
+            getattr(grid, kind).clear()
+
+    run(grid, tmp_path, on_round=lose)
+    lines = read_rounds(tmp_path / "rounds.jsonl")
+    assert [line["missing"] for line in lines] == [[], ["beta"], ["beta"], []]
+    assert [line["degraded"] for line in lines] == [False, True, True, False]
+    assert lines[1]["sites"]["beta"]["refused"] == ("E_NO_REPLY" if kind == "silent" else "E_CONTENT")
+    assert "Doe^John" not in (tmp_path / "rounds.jsonl").read_text()
+
+
+def test_a_late_joiner_takes_part_from_the_next_round_on(tmp_path: Path) -> None:
+    sites = four()
+    late = sites.pop("beta")
+    grid = LoopGrid(sites)
+
+    def join(record: Any, at: RoundState) -> None:
+        if record.round == 2:
+            grid.connect("beta", late)
+
+    run(grid, tmp_path, on_round=join)
+    lines = read_rounds(tmp_path / "rounds.jsonl")
+    assert ["beta" in line["sites"] for line in lines] == [False, False, True, True]
+    assert "beta" in read_json(tmp_path / "site_metrics.json")
+
+
+def test_a_site_that_comes_back_under_a_new_node_takes_its_old_place(tmp_path: Path) -> None:
+    grid = LoopGrid(four())
+
+    def restart(record: Any, at: RoundState) -> None:
+        if record.round == 2:
+            grid.connected.discard(next(node for node, name in grid.names.items() if name == "beta"))
+            grid.connect("beta", grid.sites["beta"])
+
+    final = run(grid, tmp_path / "a", on_round=restart)
+    assert not any(line["degraded"] for line in read_rounds(tmp_path / "a" / "rounds.jsonl"))
+    assert digest(final.state) == digest(run(LoopGrid(four()), tmp_path / "b").state)
+
+
+def test_a_stranger_under_a_taken_name_is_left_out(tmp_path: Path) -> None:
+    grid = LoopGrid(four())
+
+    def intrude(record: Any, at: RoundState) -> None:
+        if record.round == 1:
+            grid.names[99] = "beta"
+            grid.connected.add(99)
+
+    run(grid, tmp_path, on_round=intrude)
+    assert [job[0] for job in grid.jobs].count("beta") >= 4
+    assert [list(line["sites"]).count("beta") for line in read_rounds(tmp_path / "rounds.jsonl")] == [1] * 4
+
+
+def _deep(message: Message) -> RecordDict:
+    return RecordDict({"head": ConfigRecord({"json": "[" * 200_000}), "state": ArrayRecord({}), "extra": ArrayRecord({})})
+
+
+def _objects(message: Message) -> RecordDict:
+    return RecordDict({**update_content(Update(run="", round=0)), "note": ConfigRecord({"/data/Doe^John": "x"})})
+
+
+@pytest.mark.parametrize("forge", [_deep, _objects, lambda message: RecordDict()])
+def test_a_hostile_reply_costs_only_its_own_site(tmp_path: Path, forge: Callable[[Message], RecordDict]) -> None:
+    sites = {name: handle for name, handle in four().items() if name != "beta"}
+    grid = LoopGrid(four())
+    grid.forged["beta"] = forge
+    final = run(grid, tmp_path / "a")
+    assert {line["sites"]["beta"]["refused"] for line in read_rounds(tmp_path / "a" / "rounds.jsonl")} == {"E_CONTENT"}
+    assert digest(final.state) == digest(run(LoopGrid(sites), tmp_path / "b").state)
+    assert "Doe^John" not in (tmp_path / "a" / "rounds.jsonl").read_text()
+
+
+def test_a_hostile_name_never_becomes_a_path(tmp_path: Path) -> None:
+    grid = LoopGrid({**four(), "evil": lambda job: Update(run=job.run, round=job.round, site="../../outside", state=job.state, num_cases=1)})
+    run(grid, tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert list(read_rounds(tmp_path / "run" / "rounds.jsonl")[0]["sites"]) == ["alpha", "beta", "delta", "gamma"]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedadam"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_killed_run_is_continued_bit_for_bit(tmp_path: Path, strategy: str, after: int) -> None:
+    experiment = experiment_of(strategy=strategy)
+
+    def kill(record: Any, at: RoundState) -> None:
+        if record.round == after + 1:  # logged, not yet checkpointed
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(LoopGrid(four()), tmp_path / "a", experiment, on_round=kill)
+    stands = load_latest(tmp_path / "a" / "checkpoints", experiment=experiment.digest)
+    assert stands is not None
+    assert stands.round == after
+    grid = LoopGrid(four())
+    continued = run(grid, tmp_path / "a", experiment)
+    undisturbed = run(LoopGrid(four()), tmp_path / "b", experiment)
+    assert min(job[2] for job in grid.jobs if job[1] == "train") == after + 1
+    assert digest(continued.state) == digest(undisturbed.state)
+    assert digest(continued.own) == digest(undisturbed.own)
+    assert continued.run == stands.run
+    assert [line["round"] for line in read_rounds(tmp_path / "a" / "rounds.jsonl")] == [1, 2, 3, 4]
+
+
+def test_a_run_folder_belongs_to_one_experiment(tmp_path: Path) -> None:
+    run(LoopGrid(four()), tmp_path, experiment_of(rounds=1))
+    with pytest.raises(BadInput, match="another"):
+        run(LoopGrid(four()), tmp_path, experiment_of(rounds=2))
+    with pytest.raises(BadInput, match="absolute"):
+        run(LoopGrid(four()), Path("relative"), experiment_of())
+
+
+class TestRoll:
+    def test_it_waits_for_the_sites_it_needs(self) -> None:
+        grid = LoopGrid(four())
+        grid.connected, asked = {1, 2}, []
+
+        def growing() -> list[int]:
+            asked.append(1)
+            if len(asked) == 3:
+                grid.connected.add(3)
+            return sorted(grid.connected)
+
+        grid.get_node_ids = growing  # type: ignore[method-assign]
+        assert list(take_roll(grid, run="r", timeout_s=5, wanted=3).values()) == ["alpha", "delta", "gamma"]
+        assert len(asked) == 3
+
+    def test_too_few_sites(self) -> None:
+        grid = LoopGrid(four())
+        grid.silent |= {"alpha", "beta"}
+        with pytest.raises(Interrupted, match="2 of 3"):
+            take_roll(grid, run="r", timeout_s=0.05, wanted=3)
+
+    def test_two_nodes_under_one_name(self) -> None:
+        grid = LoopGrid(four())
+        grid.names[9] = "beta"
+        grid.connected.add(9)
+        with pytest.raises(Interrupted, match="once"):
+            take_roll(grid, run="r", timeout_s=5, wanted=3)
+
+
+def test_one_full_batch_step_a_round_is_pooled_gradient_descent(tmp_path: Path) -> None:
+    train = Train(batch=64, steps=1, schedule="constant", optimiser=Choice.model_validate({"name": "sgd", "lr": 0.3}))
+    experiment = experiment_of(strategy="fedavg", rounds=6).model_copy(update={"train": train})
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = (rng.uniform(0, 1, (60, 3, 16, 16)) * 0.5 + 0.4 * y[:, None, None, None]).astype(np.float32)
+    whole = Records(x, y, tuple(map(str, range(60))))
+    parts = {"alpha": whole.take(range(30)), "beta": whole.take(range(30, 50)), "gamma": whole.take(range(50, 60))}
+
+    def trains(name: str) -> Handle:
+        def handle(job: Job) -> Update:
+            if job.kind != "fit":
+                return Update(run=job.run, round=job.round, site=name)
+            rule, factor = rule_of(job.rule, job.extra)
+            fitted = fit_gradient(Experiment.from_json(job.experiment), job.state, parts[name], rule=rule, factor=factor, seed=1)
+            return Update(run=job.run, round=job.round, site=name, state=fitted.state, num_cases=len(parts[name]), steps=fitted.steps)
+
+        return handle
+
+    final = run(
+        LoopGrid({name: trains(name) for name in parts}),
+        tmp_path,
+        experiment.model_copy(update={"federation": Federation(rounds=6, quorum=3, deadline_s=60)}),
+    )
+    pooled = start = initial_state(experiment.model, inputs=1, outputs=2, seed=0)
+    for _ in range(6):
+        pooled = fit_gradient(experiment, pooled, whole, rule=Plain(), factor=1.0, seed=2).state
+    for key in pooled:
+        np.testing.assert_allclose(final.state[key], pooled[key], atol=1e-5)
+    assert max(float(np.abs(pooled[key] - start[key]).max()) for key in pooled) > 1e-2
+
+
+def test_sums_over_sites_are_the_pooled_fit_through_the_whole_loop(tmp_path: Path) -> None:
+    from shared_models.catalogue import build
+
+    experiment = experiment_of(Choice(name="logistic"), strategy=None, columns=("c1", "c2"), rounds=8)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(90, 2)) * [1, 100]
+    y = (x[:, 0] + rng.normal(size=90) > 0).astype(int)
+    model = build(experiment.model, inputs=2, outputs=2)
+    parts = {"alpha": slice(0, 20), "beta": slice(20, 50), "gamma": slice(50, 90)}
+
+    def sums(name: str) -> Handle:
+        def handle(job: Job) -> Update:
+            if job.kind != "fit":
+                return Update(run=job.run, round=job.round, site=name)
+            part = parts[name]
+            return Update(
+                run=job.run,
+                round=job.round,
+                site=name,
+                state=model.contribution(job.state, x[part], y[part], seed=0),
+                num_cases=len(y[part]),
+                steps=1,
+            )
+
+        return handle
+
+    final = run(LoopGrid({name: sums(name) for name in parts}), tmp_path, experiment)
+    pooled = model.start(seed=0)
+    for _ in range(8):
+        pooled = model.combine(pooled, [model.contribution(pooled, x, y, seed=0)], [90.0])
+    np.testing.assert_allclose(final.state["coefficients"], pooled["coefficients"], atol=1e-8)
+    assert json.loads((tmp_path / "rounds.jsonl").read_text().splitlines()[0])["norm"] == 0.0

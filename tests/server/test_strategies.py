@@ -1,0 +1,166 @@
+"""One battery over STRATEGIES, and for each the numbers worked by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.app import strategy_of
+from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.replies import Spool
+from shared_models.catalogue import build
+from shared_models.core.choices import Choice, pick
+from shared_models.core.errors import BadChoice
+from shared_models.core.files import pack_state, unpack_state
+from shared_models.core.state import digest
+from shared_models.experiment import Data, Experiment
+
+State = dict[str, np.ndarray]
+GRADIENT = sorted(name for name, spec in STRATEGIES.items() if spec.fit == "gradient")
+
+
+def spool_of(folder: Path, replies: dict[str, tuple[State, int]]) -> Spool:
+    spool = Spool(folder)
+    for site, (state, cases) in replies.items():
+        spool.add(site, state, num_cases=cases, steps=1)
+    return spool
+
+
+def strategy(name: str, **knobs: Any) -> Any:
+    return pick(STRATEGIES, Choice.model_validate({"name": name, **knobs}), get=lambda spec: spec.build)
+
+
+CURRENT: State = {"w": np.array([1.0, 2.0], np.float32), "n": np.array(10)}
+REPLIES: dict[str, tuple[State, int]] = {
+    "a": ({"w": np.array([2.0, 2.0], np.float32), "n": np.array(11)}, 30),
+    "b": ({"w": np.array([4.0, 0.0], np.float32), "n": np.array(14)}, 10),
+}
+
+
+class TestByHand:
+    def test_fedavg(self, tmp_path: Path) -> None:
+        # w = (30 * 2 + 10 * 4) / 40 = 2.5; (30 * 2 + 10 * 0) / 40 = 1.5; n = (330 + 140) / 40 = 11.75 -> 12
+        after, own = strategy("fedavg")(None).aggregate(CURRENT, {}, spool_of(tmp_path / "s", REPLIES))
+        np.testing.assert_array_equal(after["w"], np.array([2.5, 1.5], np.float32))
+        assert after["n"] == 12
+        assert own == {}
+
+    def test_fedavg_with_equal_votes(self, tmp_path: Path) -> None:
+        after, _ = strategy("fedavg", weighting="equal")(None).aggregate(CURRENT, {}, spool_of(tmp_path / "s", REPLIES))
+        np.testing.assert_array_equal(after["w"], np.array([3.0, 1.0], np.float32))
+
+    def test_fedprox_averages_as_fedavg_and_tells_the_sites_its_mu(self, tmp_path: Path) -> None:
+        built = strategy("fedprox", mu=0.25)(None)
+        after, _ = built.aggregate(CURRENT, {}, spool_of(tmp_path / "s", REPLIES))
+        np.testing.assert_array_equal(after["w"], np.array([2.5, 1.5], np.float32))
+        assert built.rule == {"name": "fedprox", "mu": 0.25}
+
+    def test_fedadam(self, tmp_path: Path) -> None:
+        built = strategy("fedadam", eta=0.1, beta_1=0.9, beta_2=0.99, tau=0.001)(None)
+        own = built.start(CURRENT)
+        # d = (1.5, -0.5); m = 0.1 d = (0.15, -0.05); v = 0.99e-6 + 0.01 d^2 = (0.02250099, 0.00250099)
+        # w = 1 + 0.1 * 0.15 / (sqrt(0.02250099) + 0.001) = 1 + 0.015 / 0.1510033 = 1.0993356
+        # w = 2 - 0.1 * 0.05 / (sqrt(0.00250099) + 0.001) = 2 - 0.005 / 0.0510099 = 1.9019797
+        after, own = built.aggregate(CURRENT, own, spool_of(tmp_path / "s", REPLIES))
+        np.testing.assert_allclose(after["w"], [1.0993356, 1.9019797], rtol=2e-7)
+        np.testing.assert_allclose(own["m/w"], [0.15, -0.05], rtol=1e-6)
+        np.testing.assert_allclose(own["v/w"], [0.02250099, 0.00250099], rtol=1e-6)
+        assert after["n"] == 12
+        # second round, the sites stay where they are: d = (1.4006644, -0.4019797), m = 0.9 m + 0.1 d = (0.27506644, -0.08519797)
+        again, own = built.aggregate(after, own, spool_of(tmp_path / "t", REPLIES))
+        np.testing.assert_allclose(own["m/w"], [0.27506644, -0.08519797], rtol=1e-6)
+        second = 0.99 * 0.02250099 + 0.01 * 1.4006644**2
+        assert again["w"][0] == pytest.approx(1.0993356 + 0.1 * 0.27506644 / (math.sqrt(second) + 0.001), rel=1e-6)
+
+    def test_exact_sum_hands_every_contribution_to_the_model(self, tmp_path: Path) -> None:
+        model = build(Choice(name="logistic"), inputs=1, outputs=2)
+        state = model.start(seed=0)
+        x = {"a": np.array([[1.0], [2.0]]), "b": np.array([[6.0]])}
+        replies = {site: (model.contribution(state, x[site], np.zeros(len(x[site]), int), seed=0), len(x[site])) for site in x}
+        after, _ = strategy("exact_sum")(model).aggregate(state, {}, spool_of(tmp_path / "s", replies))
+        # mean (1 + 2 + 6) / 3 = 3, variance (1 + 4 + 36) / 3 - 9 = 14 / 3
+        assert after["mean"][0] == pytest.approx(3.0)
+        assert after["scale"][0] == pytest.approx(math.sqrt(14 / 3))
+
+    def test_union_keeps_trees_in_proportion_to_patients(self, tmp_path: Path) -> None:
+        model = build(Choice.model_validate({"name": "forest", "trees": 4, "min_leaf": 1}), inputs=1, outputs=2)
+        x, y = np.arange(8.0)[:, None], np.arange(8) // 4
+        grown = {site: model.contribution({}, x, y, seed=seed) for seed, site in enumerate("ab")}
+        after, _ = strategy("union")(model).aggregate(
+            model.start(seed=0), {}, spool_of(tmp_path / "s", {"a": (grown["a"], 30), "b": (grown["b"], 10)})
+        )
+        assert len(after["first"]) == 4  # three of a, one of b
+        np.testing.assert_array_equal(after["value"][: after["first"][3]], grown["a"]["value"][: grown["a"]["first"][3]])
+        np.testing.assert_array_equal(after["value"][after["first"][3] :], grown["b"]["value"][: grown["b"]["first"][1]])
+
+
+def states(seed: int) -> State:
+    rng = np.random.default_rng(seed)
+    return {"w": rng.normal(size=(4, 3)).astype(np.float32), "b": rng.normal(size=3).astype(np.float32), "n": rng.integers(0, 9, ())}
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+class TestEveryGradientStrategy:
+    def test_order_of_arrival_does_not_matter(self, name: str, tmp_path: Path) -> None:
+        replies = {site: (states(number), 5 + number) for number, site in enumerate("abcd")}
+        built, seen = strategy(name)(None), set()
+        for order in itertools.permutations(replies):
+            spool = spool_of(tmp_path / "".join(order), {site: replies[site] for site in order})
+            after, own = built.aggregate(states(9), built.start(states(9)), spool)
+            seen.add((digest(after), digest(own)))
+        assert len(seen) == 1
+
+    def test_its_own_state_survives_the_disk_bit_for_bit(self, name: str, tmp_path: Path) -> None:
+        def run(folder: Path, through_disk: bool) -> tuple[str, str]:
+            built, state = strategy(name)(None), states(9)
+            own = built.start(state)
+            for number in range(4):
+                if through_disk:  # a resumed run: a new strategy, states read from files
+                    built, state, own = strategy(name)(None), unpack_state(pack_state(state)), unpack_state(pack_state(own))
+                state, own = built.aggregate(
+                    state, own, spool_of(folder / str(number), {s: (states(number * 7 + i), 3 + i) for i, s in enumerate("abc")})
+                )
+            return digest(state), digest(own)
+
+        assert run(tmp_path / "a", False) == run(tmp_path / "b", True)
+
+    def test_nothing_is_changed_in_place_and_the_layout_stays(self, name: str, tmp_path: Path) -> None:
+        current = states(9)
+        built = strategy(name)(None)
+        own = built.start(current)
+        before = digest(current), digest(own)
+        after, _ = built.aggregate(current, own, spool_of(tmp_path / "s", {"a": (states(1), 1)}))
+        assert (digest(current), digest(own)) == before
+        assert {k: (v.shape, v.dtype) for k, v in after.items()} == {k: (v.shape, v.dtype) for k, v in current.items()}
+
+    def test_sites_that_agree_with_the_server_change_nothing(self, name: str, tmp_path: Path) -> None:
+        current = states(9)
+        built = strategy(name)(None)
+        after, _ = built.aggregate(current, built.start(current), spool_of(tmp_path / "s", {"a": (current, 3), "b": (current, 4)}))
+        for key in current:
+            np.testing.assert_allclose(after[key], current[key], rtol=1e-6)
+
+    def test_its_rule_is_known_to_the_sites(self, name: str) -> None:
+        from client.training.rules import rule_of
+
+        rule_of(strategy(name)(None).rule, {})
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_names_its_source_and_what_it_serves(name: str) -> None:
+    assert STRATEGIES[name].source
+    assert STRATEGIES[name].fit in DEFAULTS
+    with pytest.raises(BadChoice, match="no knob 'zzz'"):
+        strategy(name, zzz=1)
+
+
+@pytest.mark.parametrize(("model", "name"), [("logistic", "fedavg"), ("forest", "exact_sum"), ("mil_cnn", "union")])
+def test_a_strategy_that_does_not_serve_the_model(model: str, name: str) -> None:
+    experiment = Experiment(name="x", data=Data(classes=("a", "b")), model=Choice(name=model), strategy=Choice(name=name))
+    with pytest.raises(BadChoice, match="does not serve"):
+        strategy_of(experiment, None)
