@@ -4,10 +4,10 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds test check bench clean
+.PHONY: help setup demo demo-seeds federation-demo chaos test check bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: .venv/ready ## make .venv from the pinned constraints
 
@@ -25,6 +25,13 @@ demo: .venv/ready ## run the main job on five phantom hospitals; ends with the p
 
 demo-seeds: .venv/ready ## run the main job with seeds 0, 1, 2 and print the figures
 	$(BIN)/python -m bench.seeds
+
+federation-demo: .venv/ready ## a server and three hospitals as separate processes with keys and TLS; ends with the path of the report
+	rm -rf runs/federation
+	$(BIN)/fedild federation-demo --out runs/federation
+
+chaos: .venv/ready ## 20 runs over real processes, each with a SIGKILL at a random moment; seeds printed
+	$(BIN)/python -m tests.soak.chaos --runs 20 --kills 1
 
 test: .venv/ready ## run the suite
 	$(BIN)/python -m pytest -n 2

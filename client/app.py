@@ -7,6 +7,7 @@ no data, and every error leaves as a code.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from flwr.app import Message
 from flwr.clientapp import ClientApp
 
 from client.line import ask
-from shared_models.core.errors import FedILDError
+from shared_models.core.errors import FedILDError, Refused
 from shared_models.messages import Job, Update, read_job, update_content
 
 if TYPE_CHECKING:
@@ -24,10 +25,28 @@ if TYPE_CHECKING:
 Carry = Callable[[Job, "Context"], Update]
 
 
+PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 30.0)
+"""Pauses before asking again when the worker is not there: one that was killed is started again and goes on with the same question."""
+
+
 def over_socket(job: Job, context: Context) -> Update:
-    """Ask the worker at the socket that the site's daemon named in ``FEDILD_SOCKET``."""
+    """Ask the worker at the socket that the site's daemon named in ``FEDILD_SOCKET``; wait for one that is being restarted.
+
+    Raises
+    ------
+    Refused
+        E_NO_WORKER when none answers in spite of the pauses.
+    """
     del context
-    return ask(Path(os.environ.get("FEDILD_SOCKET", "worker.sock")), job)
+    path = Path(os.environ.get("FEDILD_SOCKET", "worker.sock"))
+    for pause in PAUSES_S:
+        try:
+            return ask(path, job)
+        except Refused as error:
+            if error.code != "E_NO_WORKER":
+                raise
+            time.sleep(pause)
+    return ask(path, job)
 
 
 def make_app(carry: Carry) -> ClientApp:

@@ -2,6 +2,7 @@
 
 [site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ, instead of studies), workspace
 [policy]   models, strategies, minimum numbers, metrics that may leave
+[server]   address to dial and name of the consortium; written by `fedild site join`
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ class Policy(Section):
     max_payload_mb: Annotated[float, Field(gt=0)] = 2048.0
 
 
+class Link(Section):
+    """The one server that this site dials: ``host:port``, and the consortium's name."""
+
+    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+:\d{1,5}$")]
+    name: Name
+
+
 class Site(Section):
     """A site as its TOML describes it."""
 
     site: Place
     policy: Policy = Policy()
+    server: Link | None = None
     folder: Path = Path()
 
     @staticmethod

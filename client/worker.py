@@ -12,15 +12,19 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from client.privacy.gate import Measured, release, release_metrics
+from client.guards import Guards
+from client.privacy.gate import Measured, release, release_metrics, write_down
 from client.privacy.policy import enforce
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS
 from client.training.fitter import round_seed
 from client.training.records import Records
+from client.training.residual import pack_update
 from client.training.rules import rule_of
+from client.training.steps import Stopped
 from shared_models.catalogue import build, spec_of
+from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
@@ -36,22 +40,46 @@ class Worker:
     ----------
     site : Site
         The site TOML.
+    guards : Guards, optional
+        What a deployed worker has besides: approvals, audit log, signing key and memory of its answers. A simulated one has none.
     """
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, site: Site, *, guards: Guards | None = None) -> None:
+        self.site, self.guards = site, guards
         self._ready: dict[str, tuple[Records, Records]] = {}
 
     def handle(self, job: Job) -> Update:
-        """Do what `job` asks and return what may leave; never raises.
+        """Do what `job` asks and return what may leave.
 
-        The steps, in order: policy, data, fit, gate. The ledger of spent privacy stands between fit and gate.
+        The steps, in order: approval, policy, data, fit, gate. The ledger of spent privacy stands between fit and gate.
+
+        Raises
+        ------
+        Stopped
+            The worker was told to end; nothing else is ever raised.
         """
         empty = Update(run=job.run, round=job.round, site=self.site.site.name)
         if job.kind == "hello":
             return empty
+        update = self._attempt(job, empty)
+        if self.guards is not None:
+            self.guards.note(job, update)
+        return update
+
+    def _attempt(self, job: Job, empty: Update) -> Update:
         try:
-            return self._work(job, empty)
+            experiment = Experiment.from_json(job.experiment)
+            if self.guards is None:
+                return self._work(job, experiment, empty)
+            self.guards.approvals.check_experiment(experiment)
+            if (known := self.guards.answers.find(job)) is not None:
+                write_down(known, self._record, again=True)
+                return known
+            update = self._work(job, experiment, empty)
+            self.guards.answers.keep(job, update)
+            return update
+        except Stopped:
+            raise
         except FedILDError as error:
             log.warning("round %s refused: %s", job.round, error)
             return replace(empty, code=error.code)
@@ -62,31 +90,36 @@ class Worker:
             log.error("round %s failed: %s", job.round, traceback.format_exc())
             return replace(empty, code="E_WORKER")
 
-    def _work(self, job: Job, empty: Update) -> Update:
-        experiment = Experiment.from_json(job.experiment)
+    def _work(self, job: Job, experiment: Experiment, empty: Update) -> Update:
+        key = None if self.guards is None else self.guards.key
         enforce(experiment, self.site.policy)
         training, validation = self.records(experiment)
         measured = measure(experiment, job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, self.site.policy))
-            return release(update, layout={}, policy=self.site.policy, record=self._record)
+            return release(update, layout={}, policy=self.site.policy, record=self._record, key=key)
         rule, factor = rule_of(job.rule, job.extra)
         began = time.monotonic()
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
-        fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed)
+        steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
+        fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
         log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, len(training), time.monotonic() - began)
         if fitted.loss is not None:
             measured["train_loss"] = Measured(fitted.loss, len(training))
+        packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
+        state = fitted.state
+        if packing is not None:
+            state = pack_update(state, job.state, packing, workspace=self.site.workspace, run=job.run, round=job.round)
         update = replace(
             empty,
-            state=fitted.state,
+            state=state,
             extra=fitted.extra,
             num_cases=len(training),
             steps=fitted.steps,
             metrics=release_metrics(measured, self.site.policy),
         )
-        return release(update, layout=_layout(experiment, job.state, training), policy=self.site.policy, record=self._record)
+        return release(update, layout=_layout(experiment, job.state, training), policy=self.site.policy, record=self._record, key=key)
 
     def records(self, experiment: Experiment) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""
@@ -102,6 +135,7 @@ class Worker:
 def _layout(experiment: Experiment, state: State, records: Records) -> State:
     spec = spec_of(experiment.model)
     if spec.fit == "gradient":
-        return state
+        packing = compression_of(experiment.federation.compression)
+        return state if packing is None else packed_layout(state, packing)
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     return model.contribution(state, records.inputs[:0], records.labels[:0], seed=0)

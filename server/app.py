@@ -6,7 +6,7 @@ The same object runs in a deployment (started by Flower's superexec) and in the 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ from flwr.serverapp import ServerApp
 
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
+from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
+from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, initial_state, inputs_of, spec_of
@@ -37,10 +39,19 @@ def main(grid: Grid, context: Context) -> None:
     """Run the experiment named in the run's configuration.
 
     ``experiment`` is the experiment as JSON; ``run-folder`` an absolute folder for checkpoints, the log and the final state. A folder
-    that already holds checkpoints of the same experiment is continued.
+    that already holds checkpoints of the same experiment is continued. In a deployment ``sites`` names the roster, separated by commas,
+    the run's identifier is its folder's name, and ``run.json`` there says how the run stands; one process at a time works in a folder.
     """
-    experiment = Experiment.from_json(str(context.run_config["experiment"]))
-    run_experiment(grid, experiment, Path(str(context.run_config["run-folder"])))
+    configuration = context.run_config
+    experiment = Experiment.from_json(str(configuration["experiment"]))
+    folder = Path(str(configuration["run-folder"]))
+    roster = [name for name in str(configuration.get("sites", "")).split(",") if name]
+    if not roster:
+        run_experiment(grid, experiment, folder)
+        return
+    with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
+        keys = signing_keys(folder.parents[1] / "sites.json", roster)
+        run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
 
 
 def strategy_of(experiment: Experiment, model: object) -> Strategy:
@@ -62,13 +73,30 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
     return strategy(model)
 
 
-def run_experiment(grid: Grid, experiment: Experiment, folder: Path, *, durable: bool = True, on_round: OnRound | None = None) -> RoundState:
-    """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it."""
+def run_experiment(
+    grid: Grid,
+    experiment: Experiment,
+    folder: Path,
+    *,
+    durable: bool = True,
+    on_round: OnRound | None = None,
+    sites: Sequence[str] | None = None,
+    waiting: Waiting | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> RoundState:
+    """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
+
+    `sites` is the roster by registered name, `keys` their signing keys; without them every site that says hello takes part (simulation).
+    """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
     spec = spec_of(experiment.model)
-    roster = take_roll(grid, run=experiment.digest[:16], timeout_s=min(600.0, experiment.federation.deadline_s), wanted=experiment.federation.quorum)
-    start = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder)
+    settings = experiment.federation
+    if sites is None:
+        roster = take_roll(grid, run=experiment.digest[:16], timeout_s=min(600.0, settings.deadline_s), wanted=settings.quorum)
+    else:
+        roster = gather(grid, sites, quorum=settings.quorum, timeout_s=min(GATHER_S, settings.deadline_s), waiting=waiting)
+    start = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder, run=None if sites is None else folder.name)
     classical = None if spec.fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
     strategy = strategy_of(experiment, classical)
     if start.round == 0:
@@ -80,17 +108,30 @@ def run_experiment(grid: Grid, experiment: Experiment, folder: Path, *, durable:
         if on_round:
             on_round(record, at)
 
-    final = run_rounds(strategy, grid, start, experiment=experiment, roster=roster, model=classical, folder=folder, on_round=told, durable=durable)
-    write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster))
+    final = run_rounds(
+        strategy,
+        grid,
+        start,
+        experiment=experiment,
+        roster=roster,
+        model=classical,
+        folder=folder,
+        on_round=told,
+        durable=durable,
+        sites=sites,
+        waiting=waiting,
+        keys=keys,
+    )
+    write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster, keys=keys))
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final
 
 
-def begin(experiment: Experiment, folder: Path) -> RoundState:
+def begin(experiment: Experiment, folder: Path, *, run: str | None = None) -> RoundState:
     """Return round 0 of a new run. A prepared ``start.safetensors`` in the folder is used; otherwise the state is built here."""
     note = folder / "start.json"
     if not note.exists():
-        write_start(experiment, folder)
+        write_start(experiment, folder, run=run)
     start = read_json(note)
     if start["experiment"] != experiment.digest:
         raise BadInput("a run folder belongs to one experiment", remedy="choose another folder for another experiment")
@@ -98,9 +139,9 @@ def begin(experiment: Experiment, folder: Path) -> RoundState:
     return RoundState(run=start["run"], round=0, state=state, experiment=experiment.digest)
 
 
-def write_start(experiment: Experiment, folder: Path) -> None:
+def write_start(experiment: Experiment, folder: Path, *, run: str | None = None) -> None:
     """Build the initial state (this imports torch for networks) and write it to the run folder."""
     inputs = inputs_of(experiment)
     state = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=experiment.seed)
     write_state(folder / "start.safetensors", state)
-    write_json(folder / "start.json", {"run": secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})
+    write_json(folder / "start.json", {"run": run or secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})

@@ -7,7 +7,7 @@ name, title, seed
 [model]        a line of MODELS and its knobs
 [train]        local epochs, batch, optimiser, augmentation
 [strategy]     a line of STRATEGIES and its knobs
-[federation]   rounds, quorum, deadline
+[federation]   rounds, quorum, deadline, compression
 [evaluation]   metrics, validation share, folds
 [simulation]   phantom hospitals: read by `sim/` only and never sent to a site
 """
@@ -106,13 +106,17 @@ class Train(Section):
 
 
 class Federation(Section):
-    """Rounds and what counts as a round: `quorum` valid updates within `deadline_s` seconds, repeated up to `retries` times."""
+    """Rounds and what counts as a round: `quorum` valid updates within `deadline_s` seconds, repeated up to `retries` times.
+
+    `compression` packs what the sites send over slow links: a line of COMPRESSIONS and its knobs.
+    """
 
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 10
     quorum: Annotated[int, Field(ge=1, le=10_000)] = 3
     deadline_s: Annotated[float, Field(gt=0)] = 7200.0
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     max_update_norm: Annotated[float, Field(gt=0)] = 1e4
+    compression: Choice = Choice(name="none")
 
 
 class Evaluation(Section):

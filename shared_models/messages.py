@@ -25,6 +25,7 @@ import numpy as np
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput, BadState
 from shared_models.core.files import canonical_json, pack_state, unpack_state
+from shared_models.core.state import digest
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -36,6 +37,7 @@ _MAGIC = b"FIL1"
 _SITE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})?")
 _CODE = re.compile(r"(E_[A-Z0-9_]{1,60})?")
 _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_SIGNATURE = re.compile(r"([0-9a-f]{128})?")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Update:
         Only names and supports that the site's policy allows.
     code : str
         Empty, or why the site refused (``E_POLICY_MODEL`` ...). Never a text.
+    signature : str
+        Empty, or the site's Ed25519 signature of `signed_bytes` as 128 hexadecimal digits.
     """
 
     run: str
@@ -98,6 +102,7 @@ class Update:
     steps: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     code: str = ""
+    signature: str = ""
 
 
 def job_head(job: Job) -> dict[str, Any]:
@@ -107,15 +112,27 @@ def job_head(job: Job) -> dict[str, Any]:
 
 def update_head(update: Update) -> dict[str, Any]:
     """Return everything of `update` but its arrays, as JSON values."""
-    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code")
+    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code", "signature")
     return {name: getattr(update, name) for name in fields}
+
+
+def signed_bytes(update: Update) -> bytes:
+    """Return what a site signs: run, round, site, every number, and the digests of its arrays. Equal updates give equal bytes.
+
+    Examples
+    --------
+    >>> signed_bytes(Update("r", 1, "a")) == signed_bytes(Update("r", 2, "a"))
+    False
+    """
+    head = {name: value for name, value in update_head(update).items() if name != "signature"}
+    return canonical_json({**head, "state": digest(update.state), "extra": digest(update.extra)}).encode()
 
 
 def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dict[str, State]) -> Any:
     names = (
         {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict}
         if like is Job
-        else {"run": str, "round": int, "site": str, "num_cases": int, "steps": int, "metrics": dict, "code": str}
+        else {"run": str, "round": int, "site": str, "num_cases": int, "steps": int, "metrics": dict, "code": str, "signature": str}
     )
     if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
         raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
@@ -125,9 +142,9 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
         raise BadInput("metrics are numbers")
     if like is Update:
         # These words reach file names, logs and reports of the server: nothing else may be written in them.
-        words = [(_SITE, head["site"]), (_CODE, head["code"]), *((_METRIC, name) for name in head["metrics"])]
+        words = [(_SITE, head["site"]), (_CODE, head["code"]), (_SIGNATURE, head["signature"]), *((_METRIC, name) for name in head["metrics"])]
         if any(pattern.fullmatch(word) is None for pattern, word in words) or len(head["metrics"]) > 100:
-            raise BadInput("an update names its site, its code and at most 100 metrics in plain words")
+            raise BadInput("an update names its site, code, signature and at most 100 metrics in plain words")
     fields: dict[str, Any] = {**head, **arrays}
     return like(**fields)
 

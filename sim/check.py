@@ -23,6 +23,7 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
     from server.strategies import STRATEGIES
+    from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
 
     found: list[str] = []
@@ -36,6 +37,7 @@ def faults(experiment: Experiment) -> list[str]:
     look("model", MODELS, "model", experiment.model)
     if experiment.strategy:
         look("strategy", STRATEGIES, "strategy", experiment.strategy)
+    look("federation.compression", COMPRESSIONS, "compression", experiment.federation.compression)
     look("train.optimiser", OPTIMISERS, "optimiser", experiment.train.optimiser)
     look("preparation.segmenter", SEGMENTERS, "segmenter", experiment.preparation.segmenter)
     for place, table, kind, choices in (
@@ -55,6 +57,8 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"inputs.columns: {error}")
         if (spec.takes == "patch") != (experiment.data.kind == "patches"):
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
+        if spec.fit != "gradient" and experiment.federation.compression.name != "none":
+            found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
     if experiment.simulation is not None:

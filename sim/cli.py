@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from client.cli import app as site_app
+from server.cli import app as server_app
 from shared_models.core.errors import BadInput, FedILDError
 
 INTERRUPTED = 130
@@ -23,6 +25,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
+app.add_typer(site_app, name="site")
+app.add_typer(server_app, name="server")
 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a knob of the experiment; may be given several times.")
@@ -106,7 +110,9 @@ def predict(
 
 @app.command("list", epilog="Example: fedild list models")
 def list_(
-    table: Annotated[str, typer.Argument(help="models, steps, segmenters, features, strategies, metrics, experiments or augmentations.")],
+    table: Annotated[
+        str, typer.Argument(help="models, steps, segmenters, features, strategies, metrics, experiments, augmentations or compressions.")
+    ],
 ) -> None:
     """Show what an experiment may choose from, with knobs and sources."""
     from sim.tables import show
@@ -124,6 +130,20 @@ def check(
     from sim.check import check as run
 
     typer.echo(run(experiment, site, settings or []))
+
+
+@app.command("federation-demo", epilog="Example: fedild federation-demo --out runs/federation")
+def federation_demo(
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    experiment: Annotated[str, typer.Argument(help="Name or path of an experiment with phantom hospitals.")] = "federation_demo",
+    settings: Settings = None,
+    processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+) -> None:
+    """Run a server and hospitals as separate processes with keys and TLS on this machine, and compare with the simulation."""
+    from sim.experiments import find
+    from sim.federation_demo import federation_demo as run
+
+    typer.echo(run(find(experiment, settings or []), out, processes=_cores(processes), told=lambda line: typer.echo(line, err=True)))
 
 
 @app.command(epilog="Example: fedild report runs/demo")

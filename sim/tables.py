@@ -58,6 +58,13 @@ def augmentations() -> Mapping[str, Any]:
     return AUGMENTATIONS
 
 
+def compressions() -> Mapping[str, Any]:
+    """Return COMPRESSIONS."""
+    from shared_models.compression import COMPRESSIONS
+
+    return COMPRESSIONS
+
+
 def experiments() -> Mapping[str, Any]:
     """Return the shipped experiments, loaded."""
     from sim.experiments import find, shipped
@@ -73,6 +80,7 @@ TABLES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "features": features,
     "metrics": metrics,
     "augmentations": augmentations,
+    "compressions": compressions,
     "experiments": experiments,
 }
 

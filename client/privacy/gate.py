@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_models.core.arrays import State
 from shared_models.core.errors import Refused
 from shared_models.core.state import is_finite, size_bytes
-from shared_models.messages import Update
+from shared_models.messages import Update, signed_bytes
+from shared_models.signing import sign
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +51,8 @@ def release_metrics(measured: dict[str, Measured], policy: Policy) -> dict[str, 
     return out
 
 
-def release(update: Update, *, layout: State, policy: Policy, record: Path) -> Update:
-    """Let `update` leave, or refuse.
+def release(update: Update, *, layout: State, policy: Policy, record: Path, key: bytes | None = None) -> Update:
+    """Let `update` leave, signed, or refuse.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ def release(update: Update, *, layout: State, policy: Policy, record: Path) -> U
         The site's.
     record : Path
         JSON lines of everything that ever left.
+    key : bytes, optional
+        The site's Ed25519 signing key; a simulated site has none.
 
     Raises
     ------
@@ -80,19 +83,25 @@ def release(update: Update, *, layout: State, policy: Policy, record: Path) -> U
     size = size_bytes(update.state)
     if size > policy.max_payload_mb * 1e6:
         raise Refused("an update must stay under the site's largest payload", value=size, code="E_PAYLOAD")
+    write_down(update, record)
+    return replace(update, signature=sign(key, signed_bytes(update))) if key else update
+
+
+def write_down(update: Update, record: Path, *, again: bool = False) -> None:
+    """Append what leaves to the site's own record, before it leaves; `again` marks an answer that had left already."""
     line = {
         "time": round(time.time(), 3),
         "run": update.run,
         "round": update.round,
-        "bytes": size,
+        "bytes": size_bytes(update.state),
         "keys": len(update.state),
         "num_cases": update.num_cases,
         "metrics": update.metrics,
+        **({"again": True} if again else {}),
     }
     record.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    return update
 
 
 def _differs(array: np.ndarray, like: np.ndarray) -> bool:

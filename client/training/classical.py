@@ -7,14 +7,17 @@ import numpy as np
 from client.training.fitter import Fitted
 from client.training.records import Records
 from client.training.rules import Rule
+from client.training.steps import StepFile
 from shared_models.catalogue import build
 from shared_models.core.arrays import State
 from shared_models.experiment import Experiment
 
 
-def fit_classical(experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int) -> Fitted:
-    """Return the site's contribution (sums or trees) to the current state."""
-    del rule, factor
+def fit_classical(
+    experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int, steps: StepFile | None = None
+) -> Fitted:
+    """Return the site's contribution (sums or trees) to the current state; one pass, so there is nothing to go on from."""
+    del rule, factor, steps
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     return Fitted(model.contribution(state, records.inputs, records.labels, seed=seed), steps=1)
 

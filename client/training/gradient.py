@@ -12,9 +12,10 @@ from torch import nn
 from client.training.augment import AUGMENTATIONS
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
-from client.training.optimisers import OPTIMISERS
+from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
 from client.training.rules import Rule
+from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import build, spec_of
 from shared_models.core.arrays import State
@@ -23,7 +24,9 @@ from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment
 
 
-def fit_gradient(experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int) -> Fitted:
+def fit_gradient(
+    experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int, steps: StepFile | None = None
+) -> Fitted:
     """Train one round at one site and return the new weights.
 
     Parameters
@@ -40,6 +43,8 @@ def fit_gradient(experiment: Experiment, state: State, records: Records, *, rule
         Factor on the learning rate in this round.
     seed : int
         Seed of order, dropout and augmentation.
+    steps : StepFile, optional
+        Where a killed worker finds the round again; the result is the same with and without.
     """
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
@@ -61,10 +66,12 @@ def fit_gradient(experiment: Experiment, state: State, records: Records, *, rule
     class_weight, prior = class_weight.to(device), prior.to(device)
     rule.start(flat.weights)
 
-    steps = train.steps or train.epochs * math.ceil(len(records) / train.batch)
+    count = train.steps or train.epochs * math.ceil(len(records) / train.batch)
     order: list[int] = []
-    lost, seen = 0.0, 0
-    for _ in range(steps):
+    lost, seen, done = 0.0, 0, 0
+    if steps is not None and (saved := steps.load()) is not None:
+        done, order, lost, seen = _go_on(saved, flat, optimiser, generator)
+    for step in range(done + 1, count + 1):
         if not order:
             order = torch.randperm(len(records), generator=generator).tolist()
         chosen, order = order[: train.batch], order[train.batch :]
@@ -81,7 +88,35 @@ def fit_gradient(experiment: Experiment, state: State, records: Records, *, rule
         optimiser.step(flat.weights, flat.gradient, factor)
         lost += float(losses.detach().sum())
         seen += len(chosen)
-    return Fitted(flat.state(), steps, lost / seen)
+        if steps is not None and step < count:
+            steps.after(step, functools.partial(_stand, flat, optimiser, generator, order, lost, seen))
+    return Fitted(flat.state(), count, lost / seen)
+
+
+def _stand(flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, order: list[int], lost: float, seen: int) -> State:
+    """Everything that the next step depends on, as arrays."""
+    stand = {f"model/{key}": value for key, value in flat.state().items()}
+    stand |= {f"optimiser/{key}": value.cpu().numpy() for key, value in optimiser.state().items()}
+    stand |= {"random/own": generator.get_state().numpy(), "random/global": torch.get_rng_state().numpy()}
+    if flat.weights.is_cuda:
+        stand["random/cuda"] = torch.cuda.get_rng_state().numpy()
+    return stand | {"order": np.array(order, np.int64), "lost": np.array(lost), "seen": np.array(seen)}
+
+
+def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator) -> tuple[int, list[int], float, int]:
+    """Put `_stand` back; return the steps done, the order still to come, the summed loss and the patients seen."""
+    parts: dict[str, State] = {"model": {}, "optimiser": {}, "random": {}}
+    for name, value in stand.items():
+        part, _, key = name.partition("/")
+        if part in parts:
+            parts[part][key] = value
+    flat.load(parts["model"])
+    optimiser.load({key: torch.from_numpy(value).to(flat.weights.device) for key, value in parts["optimiser"].items()})
+    generator.set_state(torch.from_numpy(parts["random"]["own"]))
+    torch.set_rng_state(torch.from_numpy(parts["random"]["global"]))
+    if "cuda" in parts["random"] and flat.weights.is_cuda:
+        torch.cuda.set_rng_state(torch.from_numpy(parts["random"]["cuda"]))
+    return int(stand["step"]), stand["order"].tolist(), float(stand["lost"]), int(stand["seen"])
 
 
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:

@@ -21,6 +21,14 @@ class Optimiser(Protocol):
         """Take one step."""
         ...
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what the next step depends on."""
+        ...
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+        ...
+
 
 class Sgd:
     """Stochastic gradient descent with momentum and weight decay (PyTorch's `torch.optim.SGD`)."""
@@ -37,6 +45,14 @@ class Sgd:
             self.velocity = gradient.clone() if self.velocity is None else self.velocity.mul_(self.momentum).add_(gradient)
             gradient = self.velocity
         weights.add_(gradient, alpha=-self.lr * factor)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the velocity, once there is one."""
+        return {} if self.velocity is None else {"velocity": self.velocity}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take the velocity."""
+        self.velocity = state.get("velocity")
 
 
 class AdamW:
@@ -59,6 +75,17 @@ class AdamW:
         self.second.mul_(self.beta_2).addcmul_(gradient, gradient, value=1 - self.beta_2)
         denominator = self.second.sqrt().div_((1 - self.beta_2**self.count) ** 0.5).add_(self.eps)
         weights.addcdiv_(self.first, denominator, value=-lr / (1 - self.beta_1**self.count))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return both moments and the number of steps, once there are any."""
+        if self.first is None or self.second is None:
+            return {}
+        return {"first": self.first, "second": self.second, "count": torch.tensor(self.count)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take moments and number of steps."""
+        self.first, self.second = state.get("first"), state.get("second")
+        self.count = int(state["count"]) if "count" in state else 0
 
 
 def sgd(

@@ -15,13 +15,17 @@ KEEP = 2
 
 @dataclass
 class RoundState:
-    """Where a run stands after `round` rounds: global state, the strategy's own state, identity of the run."""
+    """Where a run stands after `round` rounds: global state, the strategy's own state, identity of the run, sites of the last round.
+
+    There is no generator in it: every draw of a run is derived from the experiment's seed, the round and the site's name.
+    """
 
     run: str
     round: int
     state: State
     own: State = field(default_factory=dict)
     experiment: str = ""
+    roster: tuple[str, ...] = ()
 
 
 def save(folder: Path, at: RoundState, *, durable: bool = True) -> None:
@@ -34,7 +38,8 @@ def save(folder: Path, at: RoundState, *, durable: bool = True) -> None:
         "state": write_state(here / "state.safetensors", at.state, durable=durable),
         "own": write_state(here / "own.safetensors", at.own, durable=durable),
     }
-    write_json(here / "manifest.json", {"run": at.run, "round": at.round, "experiment": at.experiment, "sha256": digests}, durable=durable)
+    manifest = {"run": at.run, "round": at.round, "experiment": at.experiment, "roster": list(at.roster), "sha256": digests}
+    write_json(here / "manifest.json", manifest, durable=durable)
     for old in sorted(folder.glob("round-*"))[:-KEEP]:
         shutil.rmtree(old)
 
@@ -58,5 +63,6 @@ def load_latest(folder: Path, *, experiment: str) -> RoundState | None:
             continue
         if manifest["experiment"] != experiment:
             raise BadInput("a run is resumed with the experiment it was started with", remedy="use the same TOML and --set, or another --out")
-        return RoundState(manifest["run"], manifest["round"], unpack_state(data["state"]), unpack_state(data["own"]), experiment)
+        state, own, roster = unpack_state(data["state"]), unpack_state(data["own"]), tuple(manifest.get("roster", ()))
+        return RoundState(manifest["run"], manifest["round"], state, own, experiment, roster)
     return None

@@ -8,18 +8,22 @@ round without a quorum is repeated, then the run stops with a status: never is a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.runs.check import check_update
+from server.runs.check import check_content, check_sender, open_update
 from server.runs.checkpoint import RoundState, save
+from server.runs.journal import sweep, take_up, write_note
+from server.runs.roster import REJOIN_S, Waiting, refresh
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
+from shared_models.compression import compression_of
 from shared_models.core.errors import FedILDError, Interrupted, Refused
-from shared_models.core.state import norm, size_bytes, subtract
-from shared_models.experiment import Experiment, learning_rate_factor
+from shared_models.core.state import digest, norm, size_bytes, subtract
+from shared_models.experiment import Experiment, Federation, learning_rate_factor
 from shared_models.messages import Job, Update, broadcast, read_update
 
 if TYPE_CHECKING:
@@ -145,6 +149,9 @@ def run_rounds(
     folder: Path,
     on_round: Callable[[RoundRecord, RoundState], None],
     durable: bool = True,
+    sites: Sequence[str] | None = None,
+    waiting: Waiting | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
 
@@ -165,6 +172,12 @@ def run_rounds(
     on_round : callable
         Told after every round, just before its checkpoint is written: after a crash between the two the round is repeated, never missing
         from the log.
+    sites : sequence of str, optional
+        Declared sites by registered name: nobody else is asked, and one that is not there counts as missing. None: whoever says hello.
+    waiting : callable, optional
+        Told which sites a round is waiting for.
+    keys : mapping of str, optional
+        Registered signing key of each site: an update that its site did not sign is refused. None: sites have none (simulation).
 
     Raises
     ------
@@ -174,15 +187,23 @@ def run_rounds(
     settings = experiment.federation
     at = start
     text = experiment.for_sites().to_json()
+    sweep(folder, next_round=start.round + 1)
     for number in range(start.round + 1, settings.rounds + 1):
-        welcome(grid, roster, run=at.run, timeout_s=min(HELLO_S, settings.deadline_s))
+        if sites is None:
+            welcome(grid, roster, run=at.run, timeout_s=min(HELLO_S, settings.deadline_s))
+        else:
+            refresh(grid, roster, sites, timeout_s=min(REJOIN_S, settings.deadline_s), waiting=waiting)
+        # What a reply answers: a reply that outlived a crash counts only for the very same question. A simulation repeats its round instead.
+        asked = {"run": at.run, "round": number, "model": digest(at.state)} if durable else {}
         rule = {**strategy.rule, "lr_factor": learning_rate_factor(experiment.train, number, settings.rounds)}
         job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule)
-        for attempt in range(1, settings.retries + 2):  # noqa: B007 - the round's record says which attempt it was
+        for attempt in range(1, settings.retries + 2):
             began = time.monotonic()
             spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable)
-            spool.clear()
-            records = _gather(grid, roster, job, spool, model=model, max_norm=settings.max_update_norm, timeout_s=settings.deadline_s)
+            known = take_up(spool, asked=asked) if asked and attempt == 1 else {}
+            if not known:
+                spool.clear()
+            records = _gather(grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys)
             valid = [reply.site for reply in spool.replies]
             if len(valid) >= settings.quorum:
                 break
@@ -194,30 +215,50 @@ def run_rounds(
                 remedy="the codes say why; bring the sites back and resume the run",
             )
         state, own = strategy.aggregate(at.state, at.own, spool)
-        spool.clear()
         moved = norm(subtract(state, at.state)) if model is None else 0.0
-        at = RoundState(at.run, number, state, own, at.experiment)
-        missing = [site for site in records if site not in valid]
+        at = RoundState(at.run, number, state, own, at.experiment, tuple(records))
+        missing = sorted({*records, *(sites or ())} - set(valid))
         sent = sum(record.bytes for record in records.values())
         on_round(RoundRecord(number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt), at)
         save(folder / "checkpoints", at, durable=durable)
+        spool.clear()  # only now: a crash before the checkpoint finds the replies again
     return at
 
 
-def judge(grid: Grid, at: RoundState, *, experiment: Experiment, roster: dict[int, str]) -> dict[str, dict[str, float]]:
+def judge(
+    grid: Grid, at: RoundState, *, experiment: Experiment, roster: dict[int, str], keys: Mapping[str, str] | None = None
+) -> dict[str, dict[str, float]]:
     """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released."""
     job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
     metrics: dict[str, dict[str, float]] = {}
     for message in exchange(grid, dict.fromkeys(roster, job), timeout_s=experiment.federation.deadline_s):
         update = _read(message)
-        if update is not None and not update.code and roster.get(message.metadata.src_node_id) == update.site:
-            metrics[update.site] = update.metrics
+        site = roster.get(message.metadata.src_node_id)
+        if update is None or update.code or site is None:
+            continue
+        with suppress(Refused):
+            check_sender(update, run=job.run, round=job.round, site=site, key=None if keys is None else keys.get(site, ""))
+            metrics[site] = update.metrics
     return dict(sorted(metrics.items()))
 
 
-def _gather(grid: Grid, roster: dict[int, str], job: Job, spool: Spool, *, model: Any, max_norm: float, timeout_s: float) -> dict[str, SiteRecord]:
-    records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted(roster.values())}
-    for message in exchange(grid, dict.fromkeys(roster, job), timeout_s=timeout_s):
+def _gather(
+    grid: Grid,
+    roster: dict[int, str],
+    job: Job,
+    spool: Spool,
+    *,
+    model: Any,
+    settings: Federation,
+    known: dict[str, dict[str, Any]],
+    asked: dict[str, Any],
+    keys: Mapping[str, str] | None = None,
+) -> dict[str, SiteRecord]:
+    records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted({*roster.values(), *known})}
+    records |= {site: SiteRecord(**record) for site, record in known.items()}
+    compression = compression_of(settings.compression) if model is None else None
+    open_nodes = [node for node, site in roster.items() if site not in known]
+    for message in exchange(grid, dict.fromkeys(open_nodes, job), timeout_s=settings.deadline_s):
         site = roster.get(message.metadata.src_node_id)
         if site is None:
             continue  # an error made by the network layer for a dead node: the site stays E_NO_REPLY
@@ -229,8 +270,12 @@ def _gather(grid: Grid, roster: dict[int, str], job: Job, spool: Spool, *, model
         record.num_cases, record.steps, record.bytes = update.num_cases, update.steps, size_bytes(update.state) + size_bytes(update.extra)
         record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
         try:
-            record.norm = check_update(update, run=job.run, round=job.round, site=site, current=job.state, model=model, max_norm=max_norm)
+            check_sender(update, run=job.run, round=job.round, site=site, key=None if keys is None else keys.get(site, ""))
+            update = open_update(update, job.state, compression)
+            record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
             spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
+            if asked:
+                write_note(spool, site, asdict(record), asked=asked)
         except (Refused, FedILDError) as error:
             record.refused = error.code
     return records

@@ -68,6 +68,10 @@ class Spool:
         write_atomic(path, state_parts(state, {"num_cases": str(num_cases), "steps": str(steps)}), durable=self.durable)
         self._replies[site] = Reply(site, path, num_cases, steps)
 
+    def take_up(self, site: str, path: Path, *, num_cases: int, steps: int) -> None:
+        """Count a file of this folder that an earlier process spooled and whose content was verified (`server/runs/journal`)."""
+        self._replies[site] = Reply(site, path, num_cases, steps)
+
     @property
     def replies(self) -> list[Reply]:
         """Replies in the order of the sites' names, whatever order they came in."""

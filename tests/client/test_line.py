@@ -172,6 +172,7 @@ class TestMessenger:
 
     def test_without_a_worker(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FEDILD_SOCKET", str(place))
+        monkeypatch.setattr("client.app.PAUSES_S", (0.01,))
         assert through(app, broadcast(JOB)) == Update(run="r", round=1, code="E_NO_WORKER")
 
     @pytest.mark.parametrize(

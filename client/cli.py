@@ -1,0 +1,165 @@
+"""`fedild site`: what a hospital does. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="A hospital: keys, connection, approvals, data. Research use only.", no_args_is_help=True)
+audit_app = typer.Typer(help="The audit log of this site.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+
+Folder = Annotated[Path, typer.Option("--folder", "-f", envvar="FEDILD_SITE", help="The site folder; default: the current one.")]
+Format = Annotated[str, typer.Option("--format", help="text or json.")]
+What = Annotated[str, typer.Argument(metavar="EXPERIMENT|APP", help="First digits of a digest or a name from `approvals`, or a .toml or .fab file.")]
+Here = Path()
+
+
+@app.command(epilog="Example: fedild site init /srv/fedild --name alpha")
+def init(
+    folder: Annotated[Path, typer.Argument(help="New site folder.")],
+    name: Annotated[str, typer.Option(help="The site's name in the federation: letters, digits, - or _.")],
+) -> None:
+    """Make keys on the spot and write request.json, which goes to the server's administrator."""
+    from client.audit import AuditLog
+    from client.identity import make_site
+
+    request = make_site(folder, name)
+    AuditLog(folder).note("made", fingerprint=request.fingerprint)
+    typer.echo(f"send this file: {folder / 'request.json'}")
+    typer.echo(f"read this out by telephone: {request.fingerprint}")
+
+
+@app.command(epilog="Example: fedild site join alpha.json --folder /srv/fedild")
+def join(kit: Annotated[Path, typer.Argument(help="The kit that the server's administrator sent back.")], folder: Folder = Here) -> None:
+    """Check the server's kit and pin it."""
+    from client.audit import AuditLog
+    from client.identity import join as run
+    from shared_models.papers import fingerprint
+
+    joined = run(folder, kit)
+    consortium = fingerprint(joined.ca, joined.signing_key)
+    AuditLog(folder).note("joined", fingerprint=consortium, consortium=joined.consortium)
+    typer.echo(f"joined {joined.consortium} at {joined.address}")
+    typer.echo(f"compare by telephone: {consortium}")
+
+
+@app.command(epilog="Example: fedild site doctor --folder /srv/fedild")
+def doctor(folder: Folder = Here, format: Format = "text") -> None:
+    """Look at everything between this site and a run; exit code 1 when something is at fault."""
+    import json
+
+    from client.doctor import as_rows, examine
+
+    findings = examine(folder)
+    if format == "json":
+        typer.echo(json.dumps(as_rows(findings), indent=2))
+    else:
+        marks = {"good": ("ok", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT", "red")}
+        for name, finding in findings.items():
+            mark, colour = marks[finding.grade]
+            typer.echo(f"{name:12s} {typer.style(f'{mark:8s}', fg=colour)} {finding.found}{'. ' + finding.remedy if finding.remedy else ''}")
+    if any(finding.grade == "fault" for finding in findings.values()):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: fedild site up --folder /srv/fedild")
+def up(folder: Folder = Here) -> None:
+    """Run the site until it is told to stop: worker and SuperNode, restarted when they die, dialling for ever."""
+    from client.supervisor import supervise
+
+    supervise(folder)
+
+
+@app.command(epilog="Example: fedild site prepare --folder /srv/fedild --experiment fibrosis.toml")
+def prepare(
+    folder: Folder = Here,
+    experiment: Annotated[str | None, typer.Option(help="Prepare as this experiment wants it: a TOML, or one that waits for approval.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+) -> None:
+    """Read, de-identify, check and measure what lies in the inbox."""
+    from client.station import prepare_site
+
+    report = prepare_site(folder, experiment, processes=processes)
+    typer.echo(report)
+
+
+@app.command(epilog="Example: fedild site approve 3f2a91c07b1e")
+def approve(what: What, folder: Folder = Here) -> None:
+    """Sign that this may run here, with the code that is installed now."""
+    _decide(folder, what, "approved")
+
+
+@app.command(epilog="Example: fedild site reject 3f2a91c07b1e")
+def reject(what: What, folder: Folder = Here) -> None:
+    """Sign that this may not run here; what was approved before is revoked."""
+    _decide(folder, what, "rejected")
+
+
+@app.command(epilog="Example: fedild site approvals")
+def approvals(folder: Folder = Here, format: Format = "text") -> None:
+    """List what waits for a decision and what was decided."""
+    import json
+
+    from client.station import decisions
+
+    rows = decisions(folder)
+    if format == "json":
+        typer.echo(json.dumps(rows, indent=2))
+    for row in rows if format != "json" else ():
+        typer.echo(f"{row['digest'][:12]}  {row['decision']:9s} {row['kind']:10s} {row['name']}  {row['about']}")
+
+
+@app.command(epilog="Example: fedild site status --format json")
+def status(folder: Folder = Here, format: Format = "text") -> None:
+    """Say what runs here, whether the server accepts this site, and what was last asked."""
+    import json
+
+    from client.station import standing
+
+    now = standing(folder)
+    if format == "json":
+        typer.echo(json.dumps(now, indent=2))
+    for name, value in now.items() if format != "json" else ():
+        typer.echo(f"{name:14s} {value}")
+
+
+@app.command(epilog="Example: fedild site log --lines 50")
+def log(folder: Folder = Here, lines: Annotated[int, typer.Option(min=1, help="Lines from the end.")] = 30) -> None:
+    """Show the end of the site's own logs. They stay here."""
+    from client.station import log_tail
+
+    for line in log_tail(folder, lines):
+        typer.echo(line)
+
+
+@audit_app.command(epilog="Example: fedild site audit verify")
+def verify(folder: Folder = Here) -> None:
+    """Check that no line of the audit log was edited, deleted or inserted."""
+    from client.station import verify_audit
+
+    typer.echo(f"{verify_audit(folder)} lines, all whole and in place")
+
+
+@app.command("what-left", epilog="Example: fedild site what-left")
+def what_left(folder: Folder = Here, format: Format = "text") -> None:
+    """List every message that ever left: when, run, round, bytes, arrays, patients behind it, metrics."""
+    import json
+
+    from client.station import departures
+
+    rows = departures(folder)
+    if format == "json":
+        typer.echo(json.dumps(rows, indent=2))
+    for row in rows if format != "json" else ():
+        metrics = " ".join(f"{name}={value}" for name, value in row["metrics"].items())
+        typer.echo(f"{row['time']}  run {row['run']}  round {row['round']:4d}  {row['bytes']:>12,d} bytes  {row['keys']:4d} arrays  {metrics}")
+
+
+def _decide(folder: Path, what: str, decision: str) -> None:
+    from client.station import decide
+
+    for entry in decide(folder, what, decision):
+        typer.echo(f"{entry.decision} {entry.kind} {entry.name} {entry.digest[:12]}")

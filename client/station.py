@@ -1,0 +1,149 @@
+"""What the commands of `fedild site` show and do, as plain values: decisions, standing, logs, departures, preparation."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from client.approval import Approval, Approvals, Decision, code_digest
+from client.audit import AuditLog
+from client.site import Site
+from shared_models.core.errors import Refused
+from shared_models.core.files import read_json
+from shared_models.core.supervision import is_locked
+from shared_models.experiment import Experiment
+
+REFUSED_S = 90.0
+"""Seconds that a refusal is shown: a site that is still refused has dialled again, and written it anew, by then."""
+
+LOGS = ("up", "worker", "resident", "supernode", "superexec")
+
+
+def decide(folder: Path, word: str, decision: str) -> list[Approval]:
+    """Decide on what `word` means and return the entries that were signed; refusing what was approved revokes it."""
+    approvals = Approvals(folder)
+    kind, name, digest = approvals.find(word)
+    approved = any(one.digest == digest and one.decision == "approved" for one in approvals.standing())
+    verdict: Decision = "approved" if decision == "approved" else "revoked" if approved else "rejected"
+    return [approvals.decide(verdict, kind=kind, name=name, digest=digest)]
+
+
+def decisions(folder: Path) -> list[dict[str, Any]]:
+    """Return what waits, then what stands: digest, decision, kind, name, and what it is about in words."""
+    approvals = Approvals(folder)
+    standing = approvals.standing()
+    decided = {one.digest for one in standing if one.kind != "experiment" or one.decision != "approved" or one.code == code_digest()}
+    rows = [
+        {"digest": one.digest, "decision": "waiting", "kind": "experiment", "name": one.name, "about": _about(one)}
+        for one in approvals.pending()
+        if one.digest not in decided
+    ]
+    waiting = {row["digest"] for row in rows}
+    return rows + [
+        {"digest": one.digest, "decision": one.decision, "kind": one.kind, "name": one.name, "about": one.time}
+        for one in standing
+        if one.digest not in waiting
+    ]
+
+
+def standing(folder: Path) -> dict[str, Any]:
+    """Return what runs at the site and how it stands with the server."""
+    site = Site.load(folder / "site.toml")
+    up = is_locked(folder / "up.lock")
+    programs = _json(folder / "up.json").get("programs", {}) if up else {}
+    events = AuditLog(folder).entries()
+    last = next((one for one in reversed(events) if one["event"] in ("released", "refused")), {})
+    departed = departures(folder)
+    return {
+        "site": site.site.name,
+        "server": site.server.address if site.server else "not joined",
+        "up": up,
+        **{name: "running" if state.get("ready") else "starting" for name, state in programs.items()},
+        "restarts": sum(state.get("restarts", 0) for state in programs.values()),
+        "refused": _refused(folder / "link.json") if up else "",
+        "waiting": sum(row["decision"] == "waiting" for row in decisions(folder)),
+        "last": " ".join(str(last.get(key, "")) for key in ("time", "event", "run", "round", "reason")).strip(),
+        "messages left": len(departed),
+        "bytes left": sum(row["bytes"] for row in departed),
+    }
+
+
+def departures(folder: Path) -> list[dict[str, Any]]:
+    """Return every message that left, oldest first; times in UTC."""
+    path = Site.load(folder / "site.toml").workspace / "what-left.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [{**row, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row["time"]))} for row in rows]
+
+
+def log_tail(folder: Path, lines: int) -> list[str]:
+    """Return the last lines of each of the site's logs, each under its name."""
+    out = []
+    for name in LOGS:
+        path = folder / "logs" / f"{name}.log"
+        if path.exists():
+            with open(path, encoding="utf-8", errors="replace") as file:
+                out += [f"--- {name}", *(line.rstrip("\n") for line in deque(file, lines))]
+    return out
+
+
+def verify_audit(folder: Path) -> int:
+    """Check the audit log, and that the list of approvals holds every decision that the log knows of; return the number of lines.
+
+    Raises
+    ------
+    Refused
+        E_AUDIT or E_APPROVALS.
+    """
+    audit = AuditLog(folder)
+    count = audit.verify()
+    decided = max((one.get("counter", 0) for one in audit.entries()), default=0)
+    if len(Approvals(folder).entries()) < decided:
+        raise Refused("the list of approvals must hold every decision of the audit log", remedy="restore approvals.jsonl", code="E_APPROVALS")
+    return count
+
+
+def prepare_site(folder: Path, experiment: str | None, *, processes: int | None) -> Path:
+    """Prepare the site's inbox into its workspace and return the report's path."""
+    from client.prepare import prepare_folder
+    from shared_models.experiment import Preparation
+
+    site = Site.load(folder / "site.toml")
+    clinical = site.path(site.site.clinical)
+    report = prepare_folder(
+        site.path(site.site.inbox),
+        site.workspace,
+        _experiment(folder, experiment).preparation if experiment else Preparation(),
+        clinical=clinical if clinical.exists() else None,
+        processes=processes or len(os.sched_getaffinity(0)),
+    )
+    AuditLog(folder).note("prepared", accepted=len(report.accepted), skipped=len(report.skipped), quarantined=len(report.quarantined))
+    return site.workspace / "report.json"
+
+
+def _experiment(folder: Path, word: str) -> Experiment:
+    if Path(word).suffix == ".toml":
+        return Experiment.load(word)
+    digest = Approvals(folder).find(word)[2]
+    return next(one for one in Approvals(folder).pending() if one.digest == digest)
+
+
+def _about(experiment: Experiment) -> str:
+    strategy = experiment.strategy.name if experiment.strategy else "default"
+    return f"{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds, classes {', '.join(experiment.data.classes)}"
+
+
+def _refused(path: Path) -> str:
+    fresh = path.exists() and time.time() - path.stat().st_mtime < REFUSED_S
+    return str(_json(path).get("refused", "")) if fresh else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

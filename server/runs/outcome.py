@@ -1,0 +1,98 @@
+"""What a finished run leaves: metrics as the sites released them, the bundle, the facts, the report. Run as a program by the supervisor."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from server.reports.report import write_report
+from server.runs.log import read_rounds
+from server.runs.standing import degradation, read_standing
+from server.strategies import DEFAULTS
+from shared_models.bundle import write_bundle
+from shared_models.catalogue import spec_of
+from shared_models.core.files import read_json, read_state, sha256_file, write_json
+from shared_models.experiment import Experiment
+
+
+def close_run(folder: Path) -> Path:
+    """Write ``metrics.json``, ``bundle/``, the facts in ``run.json`` and ``report.html`` of a finished run; return the report's path.
+
+    Everything comes from what the sites' gates have released: the server has seen no patient.
+    """
+    experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
+    rounds = read_rounds(folder / "rounds.jsonl")
+    strategy = experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit]
+    metrics = {
+        "experiment": experiment.name,
+        "seed": experiment.seed,
+        "classes": list(experiment.data.classes),
+        "rounds": experiment.federation.rounds,
+        "wall_s": {"rounds": round(sum(line["wall_s"] for line in rounds), 3)},
+        "data": {"kind": "unknown", "note": "Each hospital judged the final model on patients of its own; only these figures left it."},
+        "federated": {"sites": {site: _cells(found) for site, found in read_json(folder / "site_metrics.json").items()}},
+        "headline": experiment.evaluation.headline,
+    }
+    write_json(folder / "metrics.json", metrics)
+    state = read_state(folder / "final.safetensors")
+    standing = {**read_standing(folder), **degradation(rounds)}
+    digest = release(folder, experiment=experiment, rounds=rounds, strategy=strategy, standing=standing, metrics=metrics)
+    latest = rounds[-1]["sites"] if rounds else {}
+    facts = {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("flwr", "numpy")},
+        "toml": _toml(experiment),
+        "experiment": experiment.name,
+        "digest": experiment.digest,
+        "strategy": strategy,
+        "model": experiment.model.name,
+        "parameters": int(sum(value.size for value in state.values())),
+        "sites": [{**site, "cases": latest.get(site["name"], {}).get("num_cases")} for site in standing.get("sites", [])],
+        "bundle": digest,
+    }
+    write_json(folder / "run.json", {**standing, **facts})
+    return write_report(folder)
+
+
+def release(
+    folder: Path, *, experiment: Experiment, rounds: list[dict[str, Any]], strategy: str, standing: dict[str, Any], metrics: dict[str, Any]
+) -> str:
+    """Write the bundle of a run's final model and return its digest. The card says which sites were missing, and when."""
+    names = [site["name"] for site in standing.get("sites", [])]
+    card = {
+        "trained_on": "the patients of the hospitals named below; the server has seen none of them",
+        "intended_use": "Research on federated learning. Nothing else.",
+        "training": {
+            "hospitals": ", ".join(names),
+            "patients": sum(site["num_cases"] for site in rounds[-1]["sites"].values()) if rounds else None,
+            "rounds": experiment.federation.rounds,
+            "degraded": "yes" if standing["degraded"] else "no",
+            "missing": "; ".join(f"{site} in {len(gone['rounds'])} rounds" for site, gone in standing["missing"].items()) or "none",
+            "strategy": strategy,
+        },
+        "performance_by_the_hospitals_own_judgement": {
+            f"{site} {name}": cell for site, cells in metrics["federated"]["sites"].items() for name, cell in cells.items()
+        },
+        "limits": ["Not validated for any clinical purpose."],
+        "source": spec_of(experiment.model).source,
+        "weights_sha256": sha256_file(folder / "final.safetensors"),
+    }
+    shutil.rmtree(folder / "bundle", ignore_errors=True)
+    return write_bundle(folder / "bundle", state=read_state(folder / "final.safetensors"), experiment=experiment, card=card)
+
+
+def _cells(found: dict[str, float]) -> dict[str, float | None]:
+    return {name.removeprefix("val_"): value for name, value in found.items() if name != "val_cases"}
+
+
+def _toml(experiment: Experiment) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(experiment.for_sites().model_dump(mode="json", exclude_none=True))
+
+
+if __name__ == "__main__":
+    close_run(Path(sys.argv[1]))
