@@ -140,7 +140,7 @@ def measure(sites: int, parameters: int, repeats: int) -> list[str]:
 
 def main() -> None:
     """Read the options and run."""
-    parser = argparse.ArgumentParser(prog="python -m bench.aggregation", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.aggregation", description=str(__doc__).splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sites", default="4,16,64")
     parser.add_argument("--parameters", type=int, default=7_000_000)

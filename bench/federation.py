@@ -17,8 +17,8 @@ from bench.sites import WORKS, Work, make_sites
 from bench.timing import ROOT, Arm, against, heading, in_turns, ratios, spread, table
 from server.runs.log import read_rounds
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-ALL_THREADS = dict.fromkeys(ONE_THREAD)
+ONE_THREAD: dict[str, str | None] = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ALL_THREADS: dict[str, str | None] = dict.fromkeys(ONE_THREAD)
 POOL, RAY, PLAIN, PLAIN_THREADS = "default backend", "Flower on Ray", "plain loop, one thread", "plain loop, default threads"
 GOALS = {PLAIN: 0.85, PLAIN_THREADS: 0.85, RAY: 0.35}
 
@@ -66,7 +66,7 @@ def measure(work: Work, *, repeats: int, processes: int, ray: bool, threads: boo
 
 def main() -> None:
     """Read the options and run."""
-    parser = argparse.ArgumentParser(prog="python -m bench.federation", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.federation", description=str(__doc__).splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=sorted(WORKS), help="one of the two models")
     parser.add_argument("--processes", type=int, default=2)

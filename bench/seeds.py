@@ -79,7 +79,7 @@ def small(experiment: str, path: Path) -> str:
     kept = [*[h for h in hospitals if h["name"] not in document["simulation"]["held_out"]][:2], *[h for h in hospitals if h["name"] == away]]
     document["simulation"] |= {
         "held_out": [away],
-        "hospitals": [{"name": h["name"], "scanner": h["scanner"], "patients": 12} for h in kept],
+        "hospitals": [{"name": h["name"], "scanner": h["scanner"], "patients": 16} for h in kept],
         "defaults": {"resolution": 6.0, "grid_mm": 6.0},
     }
     document["federation"] |= {"rounds": 1, "quorum": 2}
@@ -104,7 +104,7 @@ def measure(experiment: str, seeds: list[int], out: Path, settings: list[str]) -
 
 def main() -> None:
     """Read the options and run."""
-    parser = argparse.ArgumentParser(prog="python -m bench.seeds", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.seeds", description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=ROOT / "runs")
     parser.add_argument("--experiment", default="fibrosis")

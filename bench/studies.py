@@ -87,7 +87,7 @@ def measure(classes: list[str], preset: HospitalPreset, repeats: int) -> None:
 
 def main() -> None:
     """Read the options and run."""
-    parser = argparse.ArgumentParser(prog="python -m bench.studies", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.studies", description=str(__doc__).splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="one class, coarse, once: does it run at all?")
     options = parser.parse_args()

@@ -70,10 +70,14 @@ def _run(arm: Arm, *, watch: bool) -> tuple[float, float]:
         began = time.perf_counter()
         process = subprocess.Popen(arm.command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         peak_mb = 0.0
-        while watch and process.poll() is None:
-            peak_mb = max(peak_mb, sum(_own_mb(number) for number in _marked(mark)))
-            time.sleep(SAMPLE_S)
-        code = process.wait()
+        try:
+            while watch and process.poll() is None:
+                peak_mb = max(peak_mb, sum(_own_mb(number) for number in _marked(mark)))
+                time.sleep(SAMPLE_S)
+            code = process.wait()
+        finally:
+            if process.poll() is None:  # the bench was interrupted
+                process.terminate()
         wall_s = time.perf_counter() - began
         if code:
             output.seek(0)
