@@ -53,7 +53,7 @@ class Work:
 
 
 TRIVIAL = Work("trivial", {"name": "mil_cnn", "widths": [4, 4], "features": 8, "bins": 0}, {"slices": 4, "size": 16, "margin_mm": 0.0}, 5, 1, 4)
-DENSENET = Work("densenet121", {"name": "densenet121"}, {"shape_zyx": [32, 32, 32], "margin_mm": 0.0}, 5, 1, 4)
+DENSENET = Work("densenet121", {"name": "densenet121"}, {"shape_zyx": [32, 32, 32], "margin_mm": 0.0}, 4, 2, 4)
 WORKS = {work.name: work for work in (TRIVIAL, DENSENET)}
 
 

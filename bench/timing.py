@@ -42,6 +42,8 @@ class Times:
 def in_turns(arms: Sequence[Arm], *, repeats: int, say: Callable[[str], None] = print) -> dict[str, Times]:
     """Run every arm once to warm the file cache (watching its memory), then `repeats` times in turns on the clock.
 
+    With `repeats` 0 the warm-up itself is on the clock: enough to see that all runs.
+
     Raises
     ------
     RuntimeError
@@ -53,7 +55,7 @@ def in_turns(arms: Sequence[Arm], *, repeats: int, say: Callable[[str], None] = 
             wall_s, peak_mb = _run(arm, watch=turn == 0)
             if turn == 0:
                 times[arm.name].peak_mb = peak_mb
-            else:
+            if turn or not repeats:
                 times[arm.name].wall_s.append(wall_s)
             say(f"  {'warm-up' if turn == 0 else f'run {turn} of {repeats}'}: {arm.name} {wall_s:.2f} s")
     return times
@@ -68,10 +70,14 @@ def _run(arm: Arm, *, watch: bool) -> tuple[float, float]:
         began = time.perf_counter()
         process = subprocess.Popen(arm.command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         peak_mb = 0.0
-        while watch and process.poll() is None:
-            peak_mb = max(peak_mb, sum(_own_mb(number) for number in _marked(mark)))
-            time.sleep(SAMPLE_S)
-        code = process.wait()
+        try:
+            while watch and process.poll() is None:
+                peak_mb = max(peak_mb, sum(_own_mb(number) for number in _marked(mark)))
+                time.sleep(SAMPLE_S)
+            code = process.wait()
+        finally:
+            if process.poll() is None:  # the bench was interrupted
+                process.terminate()
         wall_s = time.perf_counter() - began
         if code:
             output.seek(0)

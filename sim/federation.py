@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,17 @@ def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, 
     """
     environment = OFFLINE | THREADS | {"FEDILD_SITES": json.dumps([str(site) for site in sites])}
     os.environ.update(environment)
+    import ray
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.simulation import run_simulation
 
     from sim.apps import client_app
 
-    init: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "runtime_env": {"env_vars": environment}}
-    init |= {"address": address} if address else {"num_cpus": processes}
+    # Flower starts Ray with an environment of its own and takes none of ours; it leaves a Ray alone that already runs.
+    where: dict[str, Any] = {"address": address} if address else {"num_cpus": processes}
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ray.init(**where, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment | path})
     configuration: dict[str, Any] = {"experiment": experiment.to_json(), "run-folder": str(folder.resolve())}
     wrapper = ServerApp()
 
@@ -85,7 +89,7 @@ def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, 
         server_app=wrapper,
         client_app=client_app,
         num_supernodes=len(sites),
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": init},
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
     if not (folder / "final.safetensors").exists():
         raise Interrupted("a run on Ray must reach its last round", remedy="read the log above; continue with --resume")

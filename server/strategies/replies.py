@@ -1,19 +1,21 @@
 """The spool of a round's replies: on disk as they arrive, read back in roster order, so that any arrival order gives the same bits.
 
 Every valid update is written to a file at once. When the round closes, the sums run over blocks that fit the processor's cache: for each
-block, each site's values are read from its file in the order of the sites' names and added in float64. Memory is therefore one new model
-and a few blocks, however many sites there are, and the time is that of reading every byte once.
+block, each site's values are read from its file in the order of the sites' names, weighted and added in float64. Memory is therefore one
+new model and a few blocks, however many sites there are, and every byte is read once.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,12 @@ from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
 from shared_models.core.files import read_state, state_parts, write_atomic
 
-BLOCK = 1 << 16
+BLOCK = 1 << 14
+"""Values of one site that are summed at a time."""
+
+GROUP = 8
+"""Sites whose blocks are held at a time."""
+
 _TYPES = {
     "F32": np.float32,
     "F64": np.float64,
@@ -29,6 +36,9 @@ _TYPES = {
     "I64": np.int64,
     "I32": np.int32,
     "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
     "BOOL": np.bool_,
     "I8": np.int8,
     "I16": np.int16,
@@ -87,16 +97,13 @@ class Spool:
 
         Robust strategies (median, trimmed mean) need all sites' values of a parameter at once; this gives them at the memory of a block.
         """
-        files = [_Tensors(reply.path) for reply in self.replies]
-        try:
+        with _Files(self.replies, like) as files:
             for key in sorted(like):
-                size = like[key].size
-                for start in range(0, size, BLOCK):
-                    part = slice(start, min(start + BLOCK, size))
-                    yield key, part, np.stack([file.read(key, part).astype(np.float64) for file in files])
-        finally:
-            for file in files:
-                file.close()
+                for start in range(0, like[key].size, BLOCK):
+                    part = slice(start, min(start + BLOCK, like[key].size))
+                    values = np.empty((len(files), part.stop - start), like[key].dtype)
+                    files.read(files.starts[key] + start * values.itemsize, values, key=key)
+                    yield key, part, values.astype(np.float64)
 
     def weighted_mean(self, like: State, weights: list[float]) -> State:
         """Return ``sum_i w_i x_i / sum_i w_i`` with the keys, shapes and types of `like`.
@@ -106,32 +113,33 @@ class Spool:
         Raises
         ------
         BadState
-            No replies, or weights that do not sum to a positive number.
+            No replies, weights that do not sum to a positive number, or a reply of another layout.
         """
         replies = self.replies
         total = float(sum(weights))
         if not replies or len(weights) != len(replies) or not total > 0:
             raise BadState("a mean needs replies and a positive total weight", value=(len(replies), total))
-        shares = [w / total for w in weights]
-        result = {key: np.empty(value.shape, value.dtype) for key, value in like.items()}
-        files = [_Tensors(reply.path) for reply in replies]
-        block = np.empty(BLOCK)
-        scaled = np.empty(BLOCK)
-        try:
-            for key in sorted(like):
-                flat = result[key].reshape(-1)
+        shares = np.array([w / total for w in weights])
+        result: State = {}
+        with _Files(replies, like) as files:
+            for keys in _runs(like):
+                # All keys of one type lie side by side in the files and so in the result: a network is a few long sums, not hundreds.
+                flat = np.empty(sum(like[key].size for key in keys), like[keys[0]].dtype)
+                block, sums, more = np.empty((min(GROUP, len(files)), BLOCK), flat.dtype), np.empty(BLOCK), np.empty(BLOCK)
                 for start in range(0, flat.size, BLOCK):
-                    part = slice(start, min(start + BLOCK, flat.size))
-                    n = part.stop - part.start
-                    np.multiply(files[0].read(key, part), shares[0], out=block[:n], casting="unsafe")
-                    for file, share in zip(files[1:], shares[1:], strict=True):
-                        np.multiply(file.read(key, part), share, out=scaled[:n], casting="unsafe")
-                        np.add(block[:n], scaled[:n], out=block[:n])
-                    flat[part] = np.rint(block[:n]) if flat.dtype.kind in "iub" else block[:n]
-        finally:
-            for file in files:
-                file.close()
-        return result
+                    n = min(BLOCK, flat.size - start)
+                    for first in range(0, len(files), GROUP):
+                        rows = block[: min(GROUP, len(files) - first), :n]
+                        files.read(files.starts[keys[0]] + start * flat.itemsize, rows, key=keys[0], first=first)
+                        np.einsum("i,ij->j", shares[first : first + len(rows)], rows, out=(more if first else sums)[:n])
+                        if first:
+                            sums[:n] += more[:n]
+                    flat[start : start + n] = np.rint(sums[:n]) if flat.dtype.kind in "iub" else sums[:n]
+                at = 0
+                for key in keys:
+                    result[key] = flat[at : at + like[key].size].reshape(like[key].shape)
+                    at += like[key].size
+        return {key: result[key] for key in like}
 
     def clear(self) -> None:
         """Forget the replies and remove their files."""
@@ -139,26 +147,59 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class _Tensors:
-    """A safetensors file read by blocks with plain reads: mapped pages would count as memory."""
+def _order(like: State) -> list[str]:
+    return sorted(like, key=lambda key: (-like[key].dtype.itemsize, key))  # as `state_parts` writes them
 
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
-        (length,) = struct.unpack("<Q", self._file.read(8))
-        self._head = json.loads(self._file.read(length))
-        self._body = 8 + length
-        self._buffer = np.empty(BLOCK * 8, np.uint8)
 
-    def read(self, key: str, part: slice) -> np.ndarray:
-        entry = self._head[key]
-        dtype = np.dtype(_TYPES[entry["dtype"]])
-        count = part.stop - part.start
-        view = self._buffer[: count * dtype.itemsize]
-        self._file.seek(self._body + entry["data_offsets"][0] + part.start * dtype.itemsize)
-        got = self._file.readinto(memoryview(view))  # type: ignore[attr-defined]
-        if got != view.nbytes:
-            raise BadState("a spooled reply must be whole", value=key)
-        return view.view(dtype)
+def _runs(like: State) -> Iterator[list[str]]:
+    """Give the keys of `like` as they follow each other in a file, one list for each stretch of one type."""
+    for _, keys in itertools.groupby(_order(like), key=lambda key: like[key].dtype):
+        yield list(keys)
 
-    def close(self) -> None:
-        self._file.close()
+
+class _Files:
+    """The spooled replies, read by blocks with plain reads: mapped pages would count as memory."""
+
+    def __init__(self, replies: list[Reply], like: State) -> None:
+        self.starts: dict[str, int] = {}
+        end = 0
+        for key in _order(like):
+            self.starts[key] = end
+            end += like[key].nbytes
+        self._like, self._numbers, self._bodies = like, [], []
+        try:
+            for reply in replies:
+                self._open(reply)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _open(self, reply: Reply) -> None:
+        number = os.open(reply.path, os.O_RDONLY)
+        self._numbers.append(number)
+        (length,) = struct.unpack("<Q", os.pread(number, 8, 0))
+        head: dict[str, Any] = json.loads(os.pread(number, length, 8))
+        head.pop("__metadata__", None)
+        for key in head.keys() | self._like.keys():
+            entry, like = head.get(key), self._like.get(key)
+            wanted = None if like is None else (list(like.shape), like.dtype, self.starts[key])
+            if entry is None or (entry["shape"], np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"][0]) != wanted:
+                raise BadState("a spooled reply has the layout of the global model", value=key)
+        self._bodies.append(8 + length)
+
+    def read(self, start: int, rows: np.ndarray, *, key: str, first: int = 0) -> None:
+        """Fill `rows` with the values that lie at byte `start` of the files from number `first` on, one file a row."""
+        for row, number, body in zip(rows, self._numbers[first:], self._bodies[first:], strict=False):
+            if os.preadv(number, [row], body + start) != row.nbytes:
+                raise BadState("a spooled reply must be whole", value=key)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._numbers:
+            os.close(number)
+        self._numbers.clear()

@@ -63,6 +63,15 @@ class TextureKernel:
         same_layout(contribution, like)
         if not is_finite(contribution) or (contribution["counts"] < 0).any() or (np.diag(contribution["gram"]) < 0).any():
             raise BadState("sums must be finite and counts positive")
+        gram = contribution["gram"]
+        size = max(1.0, float(np.abs(gram).max()))
+        try:
+            # Sums over patients are symmetric and positive semidefinite; anything else could make the server's equations impossible.
+            np.linalg.cholesky(gram + 1e-8 * size * width * np.eye(width))
+        except np.linalg.LinAlgError:
+            raise BadState("a Gram matrix must be positive semidefinite") from None
+        if np.abs(gram - gram.T).max() > 1e-9 * size:
+            raise BadState("a Gram matrix must be symmetric")
 
     def predict(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, classes): the softmax of the regression's values times `sharpness`."""

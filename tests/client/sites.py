@@ -42,7 +42,7 @@ def patch_site(folder: Path, name: str, *, patches: int = 40, seed: int = 0) -> 
 
 
 def table_experiment(model: Choice | None = None, **federation: int | float) -> Experiment:
-    settings = {"rounds": 3, "quorum": 2, "deadline_s": 60.0, **federation}
+    settings = {"rounds": 3, "quorum": 2, "deadline_s": 300.0, **federation}
     return Experiment(
         name="table",
         data=Data(classes=CLASSES),
@@ -54,7 +54,7 @@ def table_experiment(model: Choice | None = None, **federation: int | float) -> 
 
 
 def patch_experiment(**federation: int | float) -> Experiment:
-    settings = {"rounds": 3, "quorum": 2, "deadline_s": 60.0, **federation}
+    settings = {"rounds": 3, "quorum": 2, "deadline_s": 300.0, **federation}
     return Experiment(
         name="patches",
         data=Data(kind="patches", classes=CLASSES),

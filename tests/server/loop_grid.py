@@ -31,7 +31,7 @@ class LoopGrid(Grid):
         TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1
         self.sites = dict(sites)
         self.order = order
-        self.names = {number: name for number, name in enumerate(sites, 1)}
+        self.names = dict(enumerate(sites, 1))
         self.connected = set(self.names)
         self.silent: set[str] = set()
         """Sites that never answer."""

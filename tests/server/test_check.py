@@ -108,7 +108,7 @@ def run(folder: Path, sites: dict[str, Callable[[Job], Update]]) -> tuple[RoundS
         federation=Federation(rounds=2, quorum=3, deadline_s=5, max_update_norm=1000),
     )
     grid, records = LoopGrid(sites), []
-    roster = {number: name for number, name in grid.names.items()}
+    roster = dict(grid.names)
     start = RoundState("0123", 0, CURRENT, {}, experiment.digest)
     final = run_rounds(
         fedavg(None),

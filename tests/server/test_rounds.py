@@ -189,16 +189,19 @@ def test_a_site_that_comes_back_under_a_new_node_takes_its_old_place(tmp_path: P
 
 
 def test_a_stranger_under_a_taken_name_is_left_out(tmp_path: Path) -> None:
-    grid = LoopGrid(four())
+    grid, asked = LoopGrid(four()), []
+
+    def stranger(job: Job) -> Update:
+        asked.append(job.kind)
+        return Update(run=job.run, round=job.round, site="beta", state={k: v * 0 for k, v in job.state.items()}, num_cases=500)
 
     def intrude(record: Any, at: RoundState) -> None:
         if record.round == 1:
-            grid.names[99] = "beta"
-            grid.connected.add(99)
+            grid.connect("stranger", stranger)
 
-    run(grid, tmp_path, on_round=intrude)
-    assert [job[0] for job in grid.jobs].count("beta") >= 4
-    assert [list(line["sites"]).count("beta") for line in read_rounds(tmp_path / "rounds.jsonl")] == [1] * 4
+    final = run(grid, tmp_path / "a", on_round=intrude)
+    assert set(asked) == {"hello"}
+    assert digest(final.state) == digest(run(LoopGrid(four()), tmp_path / "b").state)
 
 
 def _deep(message: Message) -> RecordDict:

@@ -36,7 +36,7 @@ NAMES = sorted(MODELS)
 def experiment_of(name: str) -> Experiment:
     columns = ("c1", "c2", "c3", "c4") if MODELS[name].takes == "table" else ()
     kind = "patches" if MODELS[name].takes == "patch" else "studies"
-    train = Train(epochs=1, batch=8, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.01}), schedule="constant")
+    train = Train(epochs=1, batch=8, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.003}), schedule="constant")
     model = Choice.model_validate({"name": name, **SMALL.get(name, {})})
     return Experiment(name="battery", data=Data(kind=kind, classes=CLASSES), model=model, inputs=Inputs(columns=columns), train=train)
 

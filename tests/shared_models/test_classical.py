@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from shared_models.classical.forest import forest
 from shared_models.classical.logistic import logistic
+from shared_models.classical.texture_kernel import texture_kernel
 from shared_models.core.errors import BadState
 
 
@@ -116,7 +117,7 @@ class TestForest:
         model.check(union, {})
         sizes = np.diff(np.append(union["first"], len(union["feature"])))
         wanted = [np.diff(np.append(p["first"], len(p["feature"])))[:k].tolist() for p, k in zip(parts, (13, 6, 1), strict=True)]
-        assert sizes.tolist() == sum(wanted, [])
+        assert sizes.tolist() == [size for sizes_of_site in wanted for size in sizes_of_site]
 
     def test_a_site_without_patients_and_a_forest_without_trees(self) -> None:
         model = forest(4, 3, trees=5)
@@ -128,7 +129,7 @@ class TestForest:
         union = model.combine({}, [empty, whole], [0.0, 150.0])
         np.testing.assert_array_equal(model.predict(union, x), model.predict(whole, x))
 
-    CASES: dict[str, Any] = {
+    CASES: ClassVar[dict[str, Any]] = {
         "more trees than agreed": lambda t: {
             k: np.concatenate([v, v]) if k != "first" else np.concatenate([v, v + len(t["feature"])]) for k, v in t.items()
         },
@@ -178,3 +179,16 @@ class TestForest:
     @staticmethod
     def _good() -> dict[str, np.ndarray]:
         return forest(4, 3, trees=3).contribution({}, *table(11, 40), seed=3)
+
+
+class TestTextureKernel:
+    @pytest.mark.parametrize("damage", [lambda g: -g, lambda g: g - 2 * np.diag(np.diag(g).max() * np.eye(17)[3]), lambda g: np.triu(g)])
+    def test_a_gram_matrix_that_no_patches_can_have(self, damage: Any) -> None:
+        model = texture_kernel(1, 2, features=16)
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(-850, 40, (30, 1, 15, 15)).astype(np.float32), np.arange(30) % 2
+        state = model.combine(model.start(seed=0), [model.contribution(model.start(seed=0), x, y, seed=0)], [30.0])
+        sums = model.contribution(state, x, y, seed=0)
+        model.check(sums, state)
+        with pytest.raises(BadState):
+            model.check({**sums, "gram": damage(sums["gram"])}, state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -233,7 +234,26 @@ def test_a_frame_has_a_largest_size() -> None:
 def test_a_damaged_frame_is_read_as_something_or_refused_by_name(place: int, flip: int) -> None:
     data = bytearray(WHOLE)
     data[place] ^= flip
-    try:
+    with suppress(BadInput):
         assert isinstance(from_frame(bytes(data), Update), Update)
-    except BadInput:
-        pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(3.0), np.zeros((0, 4), np.float16), np.array([True, False]), np.arange(3, dtype=">i4")],
+    ids=lambda value: value.dtype.str,
+)
+def test_arrays_are_written_and_read_as_flower_does(value: np.ndarray) -> None:
+    from flwr.app import Array
+
+    ours, flowers = broadcast(Job(run="r", round=1, kind="fit", state={"w": value}))["state"]["w"], Array(value)  # type: ignore[index]
+    assert (ours.data, ours.dtype, tuple(ours.shape), ours.stype) == (flowers.data, flowers.dtype, tuple(flowers.shape), flowers.stype)
+
+
+def test_an_array_in_columns_comes_back() -> None:
+    from flwr.app import Array, ArrayRecord
+
+    value = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    content = broadcast(Job(run="r", round=1, kind="fit"))
+    content["state"] = ArrayRecord({"w": Array(value)})
+    np.testing.assert_array_equal(read_job(content).state["w"], value)

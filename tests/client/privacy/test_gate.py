@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from client.privacy.gate import Measured, release, release_metrics
@@ -104,6 +104,11 @@ def test_what_cannot_be_recorded_does_not_leave(tmp_path: Path) -> None:
         release(GOOD, layout=LAYOUT, policy=Policy(), record=tmp_path / "out.jsonl")
 
 
+@example(name="val_auroc_macro", value=0.9, cases=30, smallest=4)
+@example(name="val_auroc_macro", value=0.9, cases=30, smallest=5)
+@example(name="val_auroc_macro", value=0.9, cases=9, smallest=9)
+@example(name="age", value=61.0, cases=30, smallest=None)
+@example(name="val_loss", value=float("nan"), cases=30, smallest=None)
 @given(
     name=st.sampled_from(["val_loss", "val_auroc_macro", "age", "patient_count"]),
     value=st.floats(allow_nan=True, allow_infinity=True) | st.none(),

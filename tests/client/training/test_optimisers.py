@@ -46,7 +46,9 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize(("name", "knobs", "theirs"), CASES)
-def test_twenty_steps_equal_pytorchs(name: str, knobs: dict[str, Any], theirs: Any) -> None:
+@pytest.mark.parametrize("block", [1 << 16, 37], ids=["one block", "many blocks"])
+def test_twenty_steps_equal_pytorchs(name: str, knobs: dict[str, Any], theirs: Any, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.training.optimisers.BLOCK", block)
     flat, other = FlatModel(network()), network()
     ours, reference = built(name, **knobs), theirs(other.parameters())
     for _ in range(20):

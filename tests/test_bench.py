@@ -1,0 +1,141 @@
+"""Every bench runs and prints its table; how long anything takes is not asserted."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import federation, seeds
+from bench.timing import Arm, against, in_turns, ratios
+from shared_models.core.files import write_json
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("federation", ("seconds: median (range)", "peak MB", "default backend / plain loop, one thread")),
+        ("aggregation", ("ours / copy", "Flower / ours", "models of memory")),
+        ("studies", ("s per phantom volume", "s per prepared study", "segmenting")),
+        ("seeds", ("federated", "alone, mean", "pooled")),
+    ],
+)
+def test_smoke(name: str, columns: tuple[str, ...]) -> None:
+    run = subprocess.run([sys.executable, "-m", f"bench.{name}", "--smoke"], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    assert f"python -m bench.{name} --smoke" in run.stdout
+    assert " cores" in run.stdout
+    for column in columns:
+        assert column in run.stdout
+
+
+@pytest.mark.parametrize("name", ["timing", "seeds"])
+def test_examples(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"bench.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_arms_run_in_turns_and_each_in_its_own_process(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = f"import os; open({str(log)!r}, 'a').write(os.environ['NAME'] + os.environ.get('GONE', '') + '\\n')"
+    arms = [Arm(name, [sys.executable, "-c", code], {"NAME": name, "GONE": None}) for name in "AB"]
+    times = in_turns(arms, repeats=2, say=lambda line: None)
+    assert log.read_text().split() == ["A", "B"] * 3
+    assert [len(t.wall_s) for t in times.values()] == [2, 2]
+
+
+def test_memory_counts_all_processes_of_an_arm() -> None:
+    hold = "import subprocess, sys, time; x = bytearray(60_000_000); x[::4096] = b'1' * len(x[::4096])"
+    child = f"{hold}; time.sleep(1)"
+    parent = f"{hold}; subprocess.run([sys.executable, '-c', {child!r}])"
+    times = in_turns([Arm("two", [sys.executable, "-c", parent])], repeats=0, say=lambda line: None)
+    assert 110 < times["two"].peak_mb < 250
+
+
+def test_an_arm_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="no luck"):
+        in_turns([Arm("bad", [sys.executable, "-c", "raise SystemExit('no luck')"])], repeats=0, say=lambda line: None)
+
+
+def test_ratios_are_within_a_turn() -> None:
+    assert ratios([1.0, 10.0], [2.0, 20.0]) == [0.5, 0.5]
+    assert against(3, [2.0, 4.0, 5.0], at_least=True).endswith("met")
+    assert against(0.35, [0.4]).endswith("MISSED")
+
+
+def test_other_numbers_of_steps_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "plain_steps").write_text("8")
+    (tmp_path / "run-pool").mkdir()
+    lines = [{"round": r, "sites": {"a": {"steps": 2}, "b": {"steps": 1}}} for r in (1, 2)]
+    (tmp_path / "run-pool" / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert federation.steps_taken(tmp_path) == {"plain": 8, "run-pool": 6}
+
+
+def _figures(federated: float, alone: float, pooled: float) -> dict[str, Any]:
+    def held(value: float) -> dict[str, Any]:
+        return {"held_out": {"auroc_macro": {"value": value, "low": None, "high": None}}}
+
+    return {"seed": 0, "federated": held(federated), "pooled": held(pooled), "local_only": {"a": held(alone - 0.1), "b": held(alone + 0.1)}}
+
+
+@pytest.mark.parametrize(
+    ("figures", "goals"),
+    [
+        ((0.95, 0.80, 0.96), ("met", "met", "met")),
+        ((0.89, 0.80, 0.90), ("MISSED", "met", "met")),
+        ((0.92, 0.90, 0.92), ("met", "MISSED", "met")),
+        ((0.91, 0.80, 0.97), ("met", "met", "MISSED")),
+    ],
+)
+def test_a_missed_goal_is_seen(figures: tuple[float, float, float], goals: tuple[str, ...]) -> None:
+    row, met = seeds.judge(_figures(*figures), 1.0)
+    assert tuple(row[-3:]) == goals
+    assert met == (goals == ("met",) * 3)
+
+
+@pytest.mark.parametrize(("federated", "code"), [(0.95, None), (0.80, 1)])
+def test_finished_runs_are_used_again_and_decide_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], federated: float, code: int | None
+) -> None:
+    for seed in (0, 1):
+        here = tmp_path / f"seed-{seed}"
+        here.mkdir()
+        (here / "report.html").write_text("")
+        write_json(here / "metrics.json", _figures(0.95 if seed == 0 else federated, 0.7, 0.96) | {"seed": seed})
+        write_json(here / "times.json", {"federate": 30.0, "judge": 12.0})
+    monkeypatch.setattr(sys, "argv", ["seeds.py", "--seeds", "0,1", "--out", str(tmp_path)])
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a finished run was made again"))
+    if code is None:
+        seeds.main()
+    else:
+        with pytest.raises(SystemExit) as end:
+            seeds.main()
+        assert end.value.code == code
+    assert "42" in capsys.readouterr().out
+
+
+def test_the_plain_loop_trains_the_very_network_of_the_federation() -> None:
+    import torch
+
+    from bench.plain_loop import build as plain
+    from bench.sites import WORKS
+    from shared_models.catalogue import build
+
+    for work in WORKS.values():
+        experiment = work.experiment()
+        ours, theirs = build(experiment.model, inputs=1, outputs=2), plain(experiment.model_dump(mode="json")["model"], 2)
+        theirs.load_state_dict(ours.state_dict())
+        shape = (2, 1, *experiment.inputs.shape_zyx) if work.name == "densenet121" else (2, experiment.inputs.slices, *[experiment.inputs.size] * 2)
+        images = torch.from_numpy(np.random.default_rng(0).random(shape, np.float32))
+        with torch.no_grad():
+            torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
