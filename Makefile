@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos test check bench clean
+.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ chaos: .venv/ready ## 20 runs over real processes, each with a SIGKILL at a rand
 
 test: .venv/ready ## run the suite
 	$(BIN)/python -m pytest -n 2
+
+test-deployment: .venv/ready ## tests with whole deployments: real processes on loopback, some minutes
+	$(BIN)/python -m pytest -m deployment
 
 check: .venv/ready ## style, types, layers
 	$(BIN)/ruff check .

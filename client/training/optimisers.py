@@ -74,7 +74,8 @@ class AdamW:
         self.count += 1
         lr = self.lr * factor
         block = BLOCK if weights.device.type == "cpu" else len(weights)
-        parts = (vector.split(block) for vector in (weights, gradient, self.first, self.second))
+        vectors = (weights, gradient, self.first, self.second)
+        parts = (vector.split(block) for vector in vectors)
         for weight, slope, first, second in zip(*parts, strict=True):
             weight.mul_(1 - lr * self.weight_decay)
             first.lerp_(slope, 1 - self.beta_1)
