@@ -145,7 +145,7 @@ def test_killed_at_random_writes_again_and_again(tmp_path: Path, undisturbed: Pa
     code, asked = attempt(folder)
     assert code == 0
     whole(folder, undisturbed)
-    assert {question for question in questions + asked} == {(number, name) for number in (1, 2, 3) for name in SITES}
+    assert set(questions + asked) == {(number, name) for number in (1, 2, 3) for name in SITES}
 
 
 def test_killed_between_checkpoint_and_the_next_round(tmp_path: Path, undisturbed: Path) -> None:
