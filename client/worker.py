@@ -51,7 +51,8 @@ class Worker:
     def handle(self, job: Job) -> Update:
         """Do what `job` asks and return what may leave.
 
-        The steps, in order: approval, policy, data, fit, gate. The ledger of spent privacy stands between fit and gate.
+        The steps, in order: approval, policy, data, fit, gate. Differential privacy and its ledger are not there yet: they will stand
+        between fit and gate.
 
         Raises
         ------
