@@ -17,7 +17,7 @@ from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
-from shared_models.catalogue import build, spec_of
+from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadCohort
@@ -49,7 +49,7 @@ def fit_gradient(
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
     train, spec = experiment.train, spec_of(experiment.model)
-    flat = _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes))
+    flat = _warm_model(*network_key(experiment))
     flat.load(state)
     flat.model.train()
     torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
@@ -121,7 +121,7 @@ def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch
 
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities of `records`, shape (n, classes), in evaluation mode."""
-    flat = _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes))
+    flat = _warm_model(*network_key(experiment))
     flat.load(state)
     flat.model.eval()
     parts = []
@@ -134,24 +134,29 @@ def predict_gradient(experiment: Experiment, state: State, records: Records) -> 
 
 def network_of(experiment: Experiment, state: State) -> nn.Module:
     """Return a fresh network in evaluation mode with `state` loaded: for explanations, which hang hooks on it."""
-    model = build(experiment.model, inputs=1, outputs=len(experiment.data.classes))
+    model = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
     FlatModel(model).load(state)
     return model.eval()
 
 
+def network_key(experiment: Experiment) -> tuple[str, int, int]:
+    """Return what a network is built from: its choice as JSON, its inputs and its classes."""
+    return experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes)
+
+
 @functools.lru_cache(maxsize=4)
-def network_on_cpu(choice: str, outputs: int) -> nn.Module:
+def network_on_cpu(choice: str, inputs: int, outputs: int) -> nn.Module:
     """Return this process's one network of a choice (as JSON), whatever its weights are: training and prediction load theirs into it.
 
     The simulation calls it before it forks its workers, so that they need not build the network again.
     """
-    return build(Choice.model_validate_json(choice), inputs=1, outputs=outputs)
+    return build(Choice.model_validate_json(choice), inputs=inputs, outputs=outputs)
 
 
 @functools.lru_cache(maxsize=4)
-def _warm_model(choice: str, outputs: int) -> FlatModel:
+def _warm_model(choice: str, inputs: int, outputs: int) -> FlatModel:
     # Building a large network costs more than a round on a small site: a resident worker builds each once and loads weights into it.
-    return FlatModel(network_on_cpu(choice, outputs).to("cuda" if torch.cuda.is_available() else "cpu"))
+    return FlatModel(network_on_cpu(choice, inputs, outputs).to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _class_weights(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
