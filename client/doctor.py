@@ -148,12 +148,16 @@ def memory(subject: Subject) -> Finding:
 
 
 def gpu(subject: Subject) -> Finding:
-    """Training finds a GPU, if the machine has one."""
-    del subject
+    """Training finds the device of the site's TOML, and a GPU if the machine has one."""
     import torch
 
-    if torch.cuda.is_available():
-        return Finding("good", torch.cuda.get_device_name(0))
+    from client.training.device import find_device
+
+    device = find_device(subject.site.site.device)
+    if device.type == "cuda":
+        return Finding("good", torch.cuda.get_device_name(device))
+    if subject.site.site.device == "cpu":
+        return Finding("good", "not used: device = cpu")
     if shutil.which("nvidia-smi"):
         return Finding("warning", "a GPU that training cannot use", "install the driver that fits this build of PyTorch")
     return Finding("good", "none; training uses the processor")

@@ -25,6 +25,7 @@ name = "{name}"
 inbox = "dicom"             # folder of DICOM files, read only
 clinical = "clinical.csv"   # diagnoses by patient and study date
 workspace = "workspace"     # what this site makes: cache, cohort, logs
+device = "auto"             # auto, cpu, cuda or cuda:1
 
 [policy]                    # what may leave, whatever an experiment asks for
 min_cases = 10
