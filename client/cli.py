@@ -37,6 +37,7 @@ def join(kit: Annotated[Path, typer.Argument(help="The kit that the server's adm
     """Check the server's kit and pin it."""
     from client.audit import AuditLog
     from client.identity import join as run
+    from shared_models.core.supervision import is_locked
     from shared_models.papers import fingerprint
 
     joined = run(folder, kit)
@@ -44,6 +45,20 @@ def join(kit: Annotated[Path, typer.Argument(help="The kit that the server's adm
     AuditLog(folder).note("joined", fingerprint=consortium, consortium=joined.consortium)
     typer.echo(f"joined {joined.consortium} at {joined.address}")
     typer.echo(f"compare by telephone: {consortium}")
+    if is_locked(folder / "up.lock"):
+        typer.echo("the site is up: restart `fedild site up` so that it takes what the kit brought")
+
+
+@app.command(epilog="Example: fedild site rotate --folder /srv/fedild")
+def rotate(folder: Folder = Here) -> None:
+    """Make new keys and a request for them that the old key has signed; the old ones serve until the kit comes (`join`)."""
+    from client.audit import AuditLog
+    from client.identity import rotate as run
+
+    request = run(folder)
+    AuditLog(folder).note("rotated", fingerprint=request.fingerprint)
+    typer.echo(f"send this file: {folder / 'request.json'}")
+    typer.echo(f"read this out by telephone: {request.fingerprint}")
 
 
 @app.command(epilog="Example: fedild site doctor --folder /srv/fedild")

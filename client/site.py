@@ -1,6 +1,6 @@
 """The site TOML: who this hospital is, where its data lie, and what it allows. Read by the hospital's own programs only.
 
-[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace
+[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device
 [policy]   models, strategies, minimum numbers, metrics that may leave
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
@@ -17,7 +17,10 @@ from shared_models.experiment import Name
 
 
 class Place(Section):
-    """Name and folders of a site; relative paths count from the site TOML."""
+    """Name, folders and device of a site; relative paths count from the site TOML.
+
+    `device` is ``auto`` (the first GPU, or the processor without one), ``cpu``, ``cuda`` or ``cuda:1``.
+    """
 
     name: Name
     inbox: str = "dicom"
@@ -25,6 +28,7 @@ class Place(Section):
     patches: str | None = None
     table: str | None = None
     workspace: str = "workspace"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
 
 
 class Policy(Section):

@@ -11,6 +11,7 @@ from typing import Any
 
 from client.approval import Approval, Approvals, Decision, code_digest
 from client.audit import AuditLog
+from client.expiry import days_left, warning
 from client.site import Site
 from shared_models.core.errors import Refused
 from shared_models.core.files import read_json
@@ -65,6 +66,8 @@ def standing(folder: Path) -> dict[str, Any]:
         **{name: "running" if state.get("ready") else "starting" for name, state in programs.items()},
         "restarts": sum(state.get("restarts", 0) for state in programs.values()),
         "refused": _refused(folder / "link.json") if up else "",
+        **{f"{name} days": round(days) for name, days in days_left(folder).items()},
+        "warnings": "; ".join(filter(None, (warning(name, days) for name, days in days_left(folder).items()))),
         "waiting": sum(row["decision"] == "waiting" for row in decisions(folder)),
         "last": " ".join(str(last.get(key, "")) for key in ("time", "event", "run", "round", "reason")).strip(),
         "messages left": len(departed),

@@ -18,6 +18,7 @@ from client.privacy.policy import enforce
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS
+from client.training.device import training_on
 from client.training.fitter import round_seed
 from client.training.records import Records
 from client.training.residual import pack_update
@@ -62,7 +63,8 @@ class Worker:
         empty = Update(run=job.run, round=job.round, site=self.site.site.name)
         if job.kind == "hello":
             return empty
-        update = self._attempt(job, empty)
+        with training_on(self.site.site.device):
+            update = self._attempt(job, empty)
         if self.guards is not None:
             self.guards.note(job, update)
         return update

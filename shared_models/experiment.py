@@ -111,6 +111,7 @@ class Train(Section):
 
     `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site; ``prior`` adds the logarithm of the site's
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
+    `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -121,6 +122,7 @@ class Train(Section):
     augment: tuple[Choice, ...] = ()
     class_weights: Literal["none", "balanced", "prior"] = "none"
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["full", "mixed"] = "full"
 
 
 class Federation(Section):

@@ -21,9 +21,9 @@ CONSORTIUM = b"c" * 32
 
 
 @functools.cache
-def authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def authority(days: float = 365) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
-    return key, _certificate("test authority", key, None, days=30)
+    return key, _certificate("test authority", key, None, days=days)
 
 
 def server_files(folder: Path, *, days: float = 30, host: str = "localhost") -> tuple[Path, Path]:
@@ -36,8 +36,8 @@ def server_files(folder: Path, *, days: float = 30, host: str = "localhost") -> 
     return folder / "server.crt", folder / "server.key"
 
 
-def authority_pem() -> str:
-    return authority()[1].public_bytes(Encoding.PEM).decode()
+def authority_pem(days: float = 365) -> str:
+    return (authority() if days == 365 else authority(days))[1].public_bytes(Encoding.PEM).decode()
 
 
 def kit_for(request: Request, *, address: str = "localhost:9443") -> dict[str, Any]:
