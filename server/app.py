@@ -15,7 +15,7 @@ from flwr.serverapp import ServerApp
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
 from server.runs.place import folder_of
-from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
+from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
@@ -48,7 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = folder_of(str(configuration["run"]))
     roster = [name for name in str(configuration["sites"]).split(",") if name]
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
-        keys = signing_keys(folder.parents[1] / "sites.json", roster)
+        keys = SigningKeys(folder.parents[1] / "sites.json", roster)
         run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
 
 
