@@ -237,15 +237,17 @@ def run_rounds(
                 refresh(grid, roster, sites, timeout_s=0.0, waiting=waiting)
             began = time.monotonic()
             spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable)
-            known = take_up(spool, asked=asked) if asked and attempt == 1 else {}
+            # What was answered before a crash or in an earlier attempt stands: only the others are asked again.
+            known = take_up(spool, asked=asked) if asked else {}
             if not known:
                 spool.clear()
             records = _gather(grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys, waiting=waiting)
             valid = [reply.site for reply in spool.replies]
             if len(valid) >= settings.quorum:
                 break
-            spool.clear()
         else:
+            if not asked:
+                spool.clear()
             refused = {site: str(r.refused) for site, r in records.items() if r.refused}
             rejected = sum(code in REJECTIONS for code in refused.values())
             raise Interrupted(

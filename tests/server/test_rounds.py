@@ -369,15 +369,17 @@ def test_a_site_that_dies_again_and_again_is_left_alone(tmp_path: Path, monkeypa
 FIVE = ("alpha", "beta", "delta", "epsilon", "gamma")
 
 
-def deployed(folder: Path, grid: LoopGrid, experiment: Experiment, after: Callable[[Any], None] = lambda record: None) -> None:
-    """A run as the deployed app makes it: a declared roster, and ``run.json`` beside it."""
+def deployed(
+    folder: Path, grid: LoopGrid, experiment: Experiment, after: Callable[[Any], None] = lambda record: None, *, durable: bool = False
+) -> None:
+    """A run as the deployed app makes it: a declared roster, and ``run.json`` beside it; with its journal when `durable`."""
     with Standing(folder, experiment=experiment, sites=list(FIVE), flower_run=1) as standing:
 
         def told(record: Any, at: RoundState) -> None:
             standing.told(record, at)
             after(record)
 
-        run_experiment(grid, experiment, folder, durable=False, sites=FIVE, on_round=told, waiting=standing.waiting)
+        run_experiment(grid, experiment, folder, durable=durable, sites=FIVE, on_round=told, waiting=standing.waiting)
 
 
 @pytest.fixture
@@ -447,9 +449,11 @@ def test_a_site_that_comes_back_in_the_pause_takes_part_in_the_repetition(tmp_pa
         pause(*arguments, **more)
 
     monkeypatch.setattr(rounds, "_pause", back)
-    deployed(tmp_path, grid, experiment_of(rounds=1, deadline_s=1.5))
+    deployed(tmp_path, grid, experiment_of(rounds=1, deadline_s=1.5), durable=True)
     (line,) = read_rounds(tmp_path / "rounds.jsonl")
     assert (line["attempt"], line["missing"]) == (2, ["beta"])
+    trained = [job[0] for job in grid.jobs if job[1] == "train"]
+    assert trained.count("delta") == trained.count("epsilon") == 1  # what was answered in the first attempt stands
 
 
 def test_all_updates_rejected_nothing_is_released_and_the_run_stops_with_a_status(tmp_path: Path, pauses: list[float]) -> None:
