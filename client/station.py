@@ -15,7 +15,7 @@ from client.expiry import days_left, warning
 from client.site import Site
 from shared_models.core.errors import Refused
 from shared_models.core.files import read_json
-from shared_models.core.supervision import is_locked
+from shared_models.core.locks import is_locked
 from shared_models.experiment import Experiment
 
 REFUSED_S = 90.0

@@ -48,10 +48,12 @@ def environment(server: ServerFolder) -> dict[str, str]:
 def superlink_command(server: ServerFolder) -> list[str]:
     """Return the SuperLink's command: loopback, TLS, sites with registered keys alone, database on disk, apps in processes of their own."""
     secrets = server.secrets
+    name = "superlink" if (secrets / "superlink.crt").exists() else "server"
     return [
         command("flower-superlink"),
         *("--host", "127.0.0.1", "--port", str(server.settings.server.fleet_port)),
-        *("--ssl-ca-certfile", str(secrets / "ca.crt"), "--ssl-certfile", str(secrets / "server.crt"), "--ssl-keyfile", str(secrets / "server.key")),
+        *("--ssl-ca-certfile", str(secrets / "ca.crt"), "--ssl-certfile", str(secrets / f"{name}.crt")),
+        *("--ssl-keyfile", str(secrets / f"{name}.key")),
         "--enable-supernode-auth",
         *("--database", str(server.path / "state.db")),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secrets / "superexec.secret")),

@@ -19,7 +19,7 @@ from server.flower import register_node, unregister_node
 from server.folder import ServerFolder
 from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import read_json, write_atomic, write_json
-from shared_models.core.supervision import lock
+from shared_models.core.locks import lock
 from shared_models.papers import Kit, Request, fingerprint, is_name, read_request, signed
 from shared_models.signing import signing_key
 

@@ -23,7 +23,7 @@ from server.runs.log import read_rounds
 from server.runs.rounds import RoundRecord
 from shared_models.core.errors import FedILDError, Interrupted
 from shared_models.core.files import read_json, write_json
-from shared_models.core.supervision import lock
+from shared_models.core.locks import lock
 from shared_models.experiment import Experiment
 
 LOCK_S = 60.0

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from server.dispatcher import AGAIN_S, MOST_DEATHS, START_S, Dispatcher, Flower
 from server.flower import FlowerFailed, environment
 from server.folder import ServerFolder, init_folder
 from server.orders import order_run, pull_run, seconds_of
-from server.queue import AGAIN_S, MOST_DEATHS, START_S, Dispatcher, Entry, Flower, Queue
+from server.queue import Entry, Queue
 from server.runs.place import HOME, folder_of
 from server.runs.standing import Standing, degradation, read_standing
 from server.sites import SiteEntry

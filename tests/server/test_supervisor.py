@@ -16,7 +16,9 @@ import pytest
 from server.folder import init_folder
 from server.supervisor import programs_of
 from shared_models.core.errors import BadInput
-from shared_models.core.supervision import LOG_BYTES, Program, Supervisor, event_log, is_locked, lock, marked
+from shared_models.core.events import LOG_BYTES, event_log
+from shared_models.core.locks import is_locked, lock
+from shared_models.core.supervision import Program, Supervisor, marked
 
 ROOT = Path(__file__).parents[2]
 RUN = """
