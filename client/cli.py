@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -93,8 +94,17 @@ def prepare(
     folder: Folder = Here,
     experiment: Annotated[str | None, typer.Option(help="Prepare as this experiment wants it: a TOML, or one that waits for approval.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and prepare what arrives once it has lain still for some seconds.")] = False,
 ) -> None:
     """Read, de-identify, check and measure what lies in the inbox."""
+    if watch:
+        from client.watch import log, stop_on_signal
+        from client.watch import watch as run
+
+        logging.basicConfig(format="%(message)s")
+        log.setLevel(logging.INFO)
+        run(folder.resolve(), experiment, stop=stop_on_signal(), processes=processes)
+        return
     from client.station import prepare_site
 
     report = prepare_site(folder, experiment, processes=processes)
