@@ -38,7 +38,6 @@ def join(kit: Annotated[Path, typer.Argument(help="The kit that the server's adm
     """Check the server's kit and pin it."""
     from client.audit import AuditLog
     from client.identity import join as run
-    from shared_models.core.supervision import is_locked
     from shared_models.papers import fingerprint
 
     joined = run(folder, kit)
@@ -46,8 +45,7 @@ def join(kit: Annotated[Path, typer.Argument(help="The kit that the server's adm
     AuditLog(folder).note("joined", fingerprint=consortium, consortium=joined.consortium)
     typer.echo(f"joined {joined.consortium} at {joined.address}")
     typer.echo(f"compare by telephone: {consortium}")
-    if is_locked(folder / "up.lock"):
-        typer.echo("the site is up: restart `fedild site up` so that it takes what the kit brought")
+    typer.echo("if the site is up, restart it: it takes what the kit brought when it starts")
 
 
 @app.command(epilog="Example: fedild site rotate --folder /srv/fedild")

@@ -1,6 +1,6 @@
 """The site TOML: who this hospital is, where its data lie, and what it allows. Read by the hospital's own programs only.
 
-[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ, instead of studies), workspace, device,
+[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
            watch (the inbox) and prepare_for (an experiment TOML)
 [policy]   models, strategies, minimum numbers, metrics that may leave
 [server]   address to dial and name of the consortium; written by `fedild site join`
@@ -28,6 +28,7 @@ class Place(Section):
     inbox: str = "dicom"
     clinical: str = "clinical.csv"
     patches: str | None = None
+    table: str | None = None
     workspace: str = "workspace"
     watch: bool = False
     prepare_for: str | None = None

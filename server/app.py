@@ -1,6 +1,6 @@
 """The Flower ServerApp: reads which experiment to run and where to keep its files, then runs the rounds.
 
-The same object runs in a deployment (started by Flower's superexec) and in the simulation (called by `sim/federation`).
+Flower's superexec starts it in a deployment; the simulation calls `run_experiment` with a folder of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from flwr.serverapp import ServerApp
 
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
-from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
+from server.runs.place import folder_of
+from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
@@ -38,19 +39,16 @@ OnRound = Callable[[RoundRecord, RoundState], None]
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment named in the run's configuration.
 
-    ``experiment`` is the experiment as JSON; ``run-folder`` an absolute folder for checkpoints, the log and the final state. A folder
-    that already holds checkpoints of the same experiment is continued. In a deployment ``sites`` names the roster, separated by commas,
-    the run's identifier is its folder's name, and ``run.json`` there says how the run stands; one process at a time works in a folder.
+    ``experiment`` is the experiment as JSON, ``run`` the run's identifier, ``sites`` the roster, separated by commas. The run's folder is
+    this server's own business: it is found by the environment variable FEDILD_SERVER. A folder that already holds checkpoints of the same
+    experiment is continued; ``run.json`` there says how the run stands; one process at a time works in it.
     """
     configuration = context.run_config
     experiment = Experiment.from_json(str(configuration["experiment"]))
-    folder = Path(str(configuration["run-folder"]))
-    roster = [name for name in str(configuration.get("sites", "")).split(",") if name]
-    if not roster:
-        run_experiment(grid, experiment, folder)
-        return
+    folder = folder_of(str(configuration["run"]))
+    roster = [name for name in str(configuration["sites"]).split(",") if name]
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
-        keys = signing_keys(folder.parents[1] / "sites.json", roster)
+        keys = SigningKeys(folder.parents[1] / "sites.json", roster)
         run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
 
 

@@ -51,7 +51,7 @@ def order_run(
     folder.mkdir(parents=True, mode=0o700)
     text = read.to_json()
     write_atomic(folder / "experiment.json", text.encode())
-    write_bundle(folder / "app", experiment=text, run_folder=folder, sites=names, quorum=read.federation.quorum)
+    write_bundle(folder / "app", experiment=text, run=run, sites=names, quorum=read.federation.quorum)
     Queue(server.path / "queue.db").add(Entry(run=run, experiment=read.name, sites=names))
     return run
 

@@ -1,7 +1,7 @@
 """The experiment TOML: one file says what is prepared, trained, federated and judged. The server sends it whole inside every Job.
 
 name, title, seed
-[data]         studies or patches, the classes, where the label stands
+[data]         studies, patches or a table; the classes, where the label stands
 [preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
 [inputs]       what a model sees of a prepared study
 [model]        a line of MODELS and its knobs
@@ -30,12 +30,13 @@ class Data(Section):
     """What a record is and which classes it may have.
 
     `merge` maps further labels of the clinical table onto classes (``{probable_UIP = "UIP"}``); a label that is neither a class nor
-    merged leaves the patient out, with a finding.
+    merged leaves the patient out, with a finding. `label` is the column of a table that holds the class.
     """
 
-    kind: Literal["studies", "patches"] = "studies"
+    kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
     target: Literal["diagnosis"] = "diagnosis"
+    label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -70,7 +71,12 @@ class Inputs(Section):
     """What a model sees: lung slices, a lung volume or a patch, in a window of Hounsfield units; or the named `columns` of a table.
 
     `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
-    variables (``age``, ``fvc_percent``): named here, so that every site builds the same table and the approver sees what it holds.
+    variables (``age``, ``fvc_percent``), or columns of the site's own table and indicators of their values (``cp=2``): named here, so that
+    every site builds the same table and the approver sees what it holds.
+
+    `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
+    `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row or takes the median of
+    the site's training patients.
     """
 
     slices: Annotated[int, Field(ge=1, le=256)] = 12
@@ -80,6 +86,18 @@ class Inputs(Section):
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
     mask_outside: bool = False
     columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    missing: Literal["drop", "median"] = "drop"
+    scale: Literal["none", "site", "range"] = "none"
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Inputs:
+        if bad := sorted(name for name, (low, high) in self.ranges.items() if not low < high):
+            raise ValueError(f"ranges must go from low to high: {bad}")
+        plain = [name for name in self.columns if "=" not in name]
+        if self.scale == "range" and (absent := sorted(set(plain) - set(self.ranges))):
+            raise ValueError(f"scale = 'range' needs a range for every column that is a number: {absent}")
+        return self
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> Inputs:

@@ -55,7 +55,8 @@ def faults(experiment: Experiment) -> list[str]:
             inputs_of(experiment)
         except FedILDError as error:
             found.append(f"inputs.columns: {error}")
-        if (spec.takes == "patch") != (experiment.data.kind == "patches"):
+        kinds = {"patch": ("patches",), "table": ("table", "studies")}.get(spec.takes, ("studies",))
+        if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
         if spec.fit != "gradient" and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")

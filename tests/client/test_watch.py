@@ -20,7 +20,6 @@ from client.identity import make_site
 from client.supervisor import programs_of
 from client.watch import Inbox, watch
 from shared_models.core.errors import BadCohort, BadInput
-from shared_models.core.supervision import is_locked
 from tests.client.dicom_factory import SeriesPlan, chest, write
 
 
@@ -158,7 +157,7 @@ def test_a_changed_clinical_table_is_enough(site: Path, watching: Callable[..., 
 
 def test_one_watch_a_site(site: Path, watching: Callable[..., threading.Event]) -> None:
     watching(prepare=Prepared(site / "dicom"))
-    wait_for(lambda: is_locked(site / "watch.lock"))
+    wait_for(lambda: (site / "watch.lock").exists() and (site / "watch.lock").read_text().strip() != "")
     with pytest.raises(BadInput, match="once in a folder"):
         watch(site, stop=threading.Event())
 
@@ -184,7 +183,7 @@ def test_studies_that_arrive_one_after_another(site: Path, watching: Callable[..
 def test_sigterm_ends_the_process(site: Path) -> None:
     process = subprocess.Popen([sys.executable, "-m", "client.watch", str(site)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     try:
-        wait_for(lambda: is_locked(site / "watch.lock"))
+        wait_for(lambda: (site / "watch.lock").exists() and (site / "watch.lock").read_text().strip() != "")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     finally:
