@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from shared_models.experiment import Experiment
 REFUSED_S = 90.0
 """Seconds that a refusal is shown: a site that is still refused has dialled again, and written it anew, by then."""
 
-LOGS = ("up", "worker", "resident", "supernode", "superexec")
+LOGS = ("up", "worker", "prepare", "inbox", "resident", "supernode", "superexec")
 
 
 def decide(folder: Path, word: str, decision: str) -> list[Approval]:
@@ -109,19 +110,33 @@ def verify_audit(folder: Path) -> int:
     return count
 
 
-def prepare_site(folder: Path, experiment: str | None, *, processes: int | None) -> Path:
-    """Prepare the site's inbox into its workspace and return the report's path."""
+def prepare_site(
+    folder: Path,
+    experiment: str | None,
+    *,
+    processes: int | None,
+    only: Callable[[str], bool] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Prepare the site's inbox, or those of its files that `only` says yes to, into its workspace and return the report's path.
+
+    Without `experiment` the one of `prepare_for` in the site TOML says how; without that, the defaults do.
+    """
     from client.prepare import prepare_folder
     from shared_models.experiment import Preparation
 
     site = Site.load(folder / "site.toml")
     clinical = site.path(site.site.clinical)
+    if experiment is None and site.site.prepare_for is not None:
+        experiment = str(site.path(site.site.prepare_for))
     report = prepare_folder(
         site.path(site.site.inbox),
         site.workspace,
         _experiment(folder, experiment).preparation if experiment else Preparation(),
         clinical=clinical if clinical.exists() else None,
         processes=processes or len(os.sched_getaffinity(0)),
+        only=only,
+        progress=progress,
     )
     AuditLog(folder).note("prepared", accepted=len(report.accepted), skipped=len(report.skipped), quarantined=len(report.quarantined))
     return site.workspace / "report.json"

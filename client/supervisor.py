@@ -108,7 +108,8 @@ def programs_of(folder: Path) -> list[Program]:
         environment={**here, "PATH": path},
         folder=home,
     )
-    return [worker, node, executor]
+    watch = Program("inbox", (sys.executable, "-m", "client.watch", str(folder)), environment=here, folder=home)
+    return [worker, node, executor, *([watch] if site.site.watch else [])]
 
 
 def _flower(name: str) -> Path:

@@ -182,6 +182,7 @@ class Supervisor:
     def _start(self, running: _Running) -> None:
         program = running.program
         logs = self.folder / "logs"
+        self._trim(program.name)  # one that never gets ready (a site that is refused for weeks) writes a little at each start
         leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGKILL)), *program.command]
         with open(logs / f"{program.name}.log", "ab") as output:
             running.process = subprocess.Popen(

@@ -217,6 +217,18 @@ def test_logs_are_cut_when_they_grow_large(tmp_path: Path) -> None:
     supervisor._end_all()
 
 
+def test_the_log_of_a_program_that_never_gets_ready_is_cut_too(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with open(tmp_path / "logs" / "refused.log", "wb") as file:
+        file.truncate(LOG_BYTES + 1)
+    refused = Program("refused", [sys.executable, "-S", "-c", "print('no')"], ready=lambda: False, pauses_s=(0.1,))
+    supervisor = _supervisor(tmp_path, refused)
+    _looks(supervisor, 1.0)
+    assert (tmp_path / "logs" / "refused.log").stat().st_size < 1000
+    assert (tmp_path / "logs" / "refused.log.1").stat().st_size == LOG_BYTES + 1
+    supervisor._end_all()
+
+
 def test_a_lock_names_its_holder_and_a_stale_one_cannot_exist(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     path.write_text("999999\n")  # left by a process that was killed
