@@ -129,8 +129,9 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float) -> Iterator[
         looked = time.monotonic()
         replies = list(grid.pull_messages(waiting))
         for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
-            yield reply
+            if reply.metadata.reply_to_message_id in waiting:  # a reply that the network delivers twice is one reply
+                waiting.discard(reply.metadata.reply_to_message_id)
+                yield reply
         if time.monotonic() >= until:
             return
         if not replies:
