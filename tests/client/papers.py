@@ -26,9 +26,7 @@ def authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     return key, _certificate("test authority", key, None, days=30)
 
 
-def server_files(
-    folder: Path, *, days: float = 30, host: str = "localhost", since_days: float = 400, self_signed: bool = False
-) -> tuple[Path, Path]:
+def server_files(folder: Path, *, days: float = 30, host: str = "localhost", since_days: float = 400, self_signed: bool = False) -> tuple[Path, Path]:
     """A server's certificate and key, signed by the authority, valid since `since_days` ago for the next `days`."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _certificate(host, key, None if self_signed else authority(), days=days, since_days=since_days)

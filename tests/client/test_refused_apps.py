@@ -198,7 +198,7 @@ def _ours() -> bytes:
 def test_a_refused_app_never_runs(name: str, hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     code, prepared = REFUSED[name]
     content = prepared(hospital)
-    before = {path for path in hospital.marker.parent.iterdir()}
+    before = set(hospital.marker.parent.iterdir())
     with pytest.raises(Refused) as refused:
         offer(content, monkeypatch)
     assert refused.value.code == code

@@ -1,6 +1,6 @@
 """The line between hospitals and door, recorded: as it travels (a relay of bytes), and opened with the server's own key behind it.
 
-    sites -> Relay (bytes as they travel) -> Relay (TLS ended and begun anew: the same bytes in plain) -> door
+sites -> Relay (bytes as they travel) -> Relay (TLS ended and begun anew: the same bytes in plain) -> door
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Relay:
     def __init__(self, target: int, *, accept: ssl.SSLContext | None = None, dial: ssl.SSLContext | None = None) -> None:
         self.target, self.accept, self.dial = target, accept, dial
         self.streams: list[bytearray] = []
+        self.callers = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
@@ -43,6 +44,7 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 raw, _ = self._listener.accept()
+                self.callers += 1
                 threading.Thread(target=self._carry, args=(raw,), daemon=True).start()
 
     def _carry(self, raw: socket.socket) -> None:
