@@ -143,7 +143,7 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float, again: bool 
             for node in nodes
         ]
         # Flower gives no number to a message for a node that it does not know any more.
-        return {number: node for number, node in zip(grid.push_messages(messages), nodes, strict=False) if number} if messages else {}
+        return {str(number): node for number, node in zip(grid.push_messages(messages), nodes, strict=False) if number} if messages else {}
 
     waiting = ask(list(jobs))
     errors: Counter[int] = Counter()
@@ -153,7 +153,9 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float, again: bool 
         replies = list(grid.pull_messages(set(waiting)))
         for reply in replies:
             node = waiting.pop(str(reply.metadata.reply_to_message_id), None)
-            if again and node is not None and reply.has_error() and errors[node] < len(ASK_AGAIN_S):
+            if node is None:
+                continue  # a reply that the network delivers twice is one reply
+            if again and reply.has_error() and errors[node] < len(ASK_AGAIN_S):
                 due[node] = looked + ASK_AGAIN_S[errors[node]]
                 errors[node] += 1
             yield reply
