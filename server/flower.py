@@ -20,8 +20,8 @@ from shared_models.core.files import write_atomic
 from shared_models.core.supervision import OFFLINE
 
 CONNECTION = "fedild"
-PATIENCE_S = 60.0
-"""Seconds that one `flwr` command may take."""
+PATIENCE_S = 120.0
+"""Seconds that one `flwr` command may take: it imports for a second, on a machine that is busy for a minute."""
 FINISHED = "finished:"
 
 
