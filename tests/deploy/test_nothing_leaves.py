@@ -33,9 +33,9 @@ from tests.client.sites import CLASSES, table_site
 from tests.deploy.watch import Dialled, addresses, dialled, under_watch
 from tests.deploy.wire import Relay, files_with, opened
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1500)]
 
-ROUNDS = 10
+ROUNDS, RUN_S = 10, 1200.0
 CANARY = "canary-7f3a91c0".ljust(64, "q").encode()
 """64 bytes of plain text in the experiment's title, and so in every job."""
 GOOD = ("alpha", "beta", "gamma")
@@ -53,7 +53,7 @@ def experiment() -> Experiment:
         data=Data(classes=CLASSES),
         inputs=Inputs(columns=("whole_haa_percent", "age")),
         model=Choice(name="logistic"),
-        federation=Federation(rounds=ROUNDS, quorum=3, deadline_s=120.0),
+        federation=Federation(rounds=ROUNDS, quorum=3, deadline_s=300.0),
         evaluation=Evaluation(validation=0.25, bootstrap=0),
     )
 
@@ -170,7 +170,7 @@ def _observe(place: Observed, stack: contextlib.ExitStack) -> Scene:
                     update = from_frame(path.read_bytes(), Update)
                     found.updates.update({update.round: update} if update.state else {})
 
-        place.follow(run, timeout_s=600, look=look)
+        place.follow(run, timeout_s=RUN_S, look=look)
     return found
 
 

@@ -22,9 +22,10 @@ from client.audit import AuditLog
 from client.identity import join, make_site
 from client.station import standing
 from client.supervisor import PAUSES_S
-from server.flower import list_nodes, start_run
+from server.flower import start_run
 from server.folder import open_folder
 from server.sites import write_kit
+from server.status import site_rows
 from shared_models.core.files import read_json, sha256
 from sim.deployment import Deployment, fedild, running_in
 from tests.client import papers
@@ -155,7 +156,7 @@ def scene(out: Path) -> Iterator[Scene]:
 
 
 def _online(place: Deployment) -> list[str]:
-    return sorted(node["name"] for node in list_nodes(open_folder(place.server)) if node["status"] == "online")
+    return [row["name"] for row in site_rows(open_folder(place.server)) if row["online"] == "online"]
 
 
 def _end(place: Deployment, folder: Path) -> None:

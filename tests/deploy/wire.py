@@ -6,6 +6,7 @@ sites -> Relay (bytes as they travel) -> Relay (TLS ended and begun anew: the sa
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -48,25 +49,30 @@ class Relay:
                 threading.Thread(target=self._carry, args=(raw,), daemon=True).start()
 
     def _carry(self, raw: socket.socket) -> None:
-        with contextlib.suppress(OSError), raw:
-            near = self.accept.wrap_socket(raw, server_side=True) if self.accept else raw
-            far = socket.create_connection(("127.0.0.1", self.target))
-            with near, self.dial.wrap_socket(far, server_hostname="127.0.0.1") if self.dial else far as onward:
-                back = threading.Thread(target=self._pump, args=(onward, near), daemon=True)
-                back.start()
-                self._pump(near, onward)
-                back.join()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            near = stack.enter_context(stack.enter_context(raw) if self.accept is None else self.accept.wrap_socket(raw, server_side=True))
+            far = stack.enter_context(socket.create_connection(("127.0.0.1", self.target)))
+            onward = far if self.dial is None else stack.enter_context(self.dial.wrap_socket(far, server_hostname="127.0.0.1"))
+            self._pump(near, onward)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        stream = bytearray()
-        self.streams.append(stream)
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                stream += data
-                sink.sendall(data)
-        for side in (source, sink):  # an end on one side is an end of both
-            with contextlib.suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
+    def _pump(self, near: socket.socket, onward: socket.socket) -> None:
+        """Carry what comes from either side to the other, until one of them ends. One thread: a TLS connection is not made for two."""
+        streams, other = {near: bytearray(), onward: bytearray()}, {near: onward, onward: near}
+        self.streams += streams.values()
+        while True:
+            held = [side for side in other if isinstance(side, ssl.SSLSocket) and side.pending()]
+            for source in held or select.select(list(other), [], [])[0]:
+                source.setblocking(False)
+                try:
+                    data = source.recv(1 << 16)
+                except (BlockingIOError, ssl.SSLWantReadError):  # a part of a TLS record, or a session ticket
+                    continue
+                finally:
+                    source.setblocking(True)
+                if not data:
+                    return
+                streams[source] += data
+                other[source].sendall(data)
 
 
 def opened(secrets: Path, target: int) -> Relay:
