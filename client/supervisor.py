@@ -93,7 +93,7 @@ def programs_of(folder: Path) -> list[Program]:
     node = Program(
         "supernode",
         (
-            *(str(_flower("flower-supernode")), "--superlink", address, "--root-certificates", str(authority)),
+            *(*_node(), "--superlink", address, "--root-certificates", str(authority)),
             *("--auth-supernode-private-key", str(folder / "secrets" / "node.key"), *own_interface, "--isolation", "process", *guarded),
         ),
         environment={**here, "PATH": path},
@@ -115,6 +115,10 @@ def programs_of(folder: Path) -> list[Program]:
 def _flower(name: str) -> Path:
     here = Path(sys.executable).parent / name
     return here if here.exists() else Path(sysconfig.get_path("scripts")) / name
+
+
+def _node() -> tuple[str, ...]:
+    return (sys.executable, "-m", "client.node")
 
 
 def _free_port() -> int:

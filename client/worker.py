@@ -27,7 +27,7 @@ from client.training.steps import Stopped
 from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
-from shared_models.core.errors import FedILDError
+from shared_models.core.errors import FedILDError, Refused
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
 
@@ -101,6 +101,8 @@ class Worker:
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, self.site.policy))
             return release(update, layout={}, policy=self.site.policy, record=self._record, key=key)
+        if len(training) < self.site.policy.min_cases:  # the gate would say the same after the work; before it, no other code can tell how few
+            raise Refused("a site with too few patients sends no model", remedy="take part with more patients", code="E_FEW_CASES")
         rule, factor = rule_of(job.rule, job.extra)
         began = time.monotonic()
         seed = round_seed(experiment.seed, job.round, self.site.site.name)

@@ -12,6 +12,8 @@ from shared_models.core.errors import BadInput
 from shared_models.core.files import canonical_json, read_json, sha256, unpack_state, write_json, write_state
 
 KEEP = 2
+FORMAT = 1
+"""Of the manifest. Manifests of before it was written have the same fields and count as 1."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ def save(folder: Path, at: RoundState, *, durable: bool = True) -> None:
         "state": write_state(here / "state.safetensors", at.state, durable=durable),
         "own": write_state(here / "own.safetensors", at.own, durable=durable),
     }
-    manifest = {"run": at.run, "round": at.round, "experiment": at.experiment, "roster": list(at.roster), "sha256": digests}
+    manifest = {"format": FORMAT, "run": at.run, "round": at.round, "experiment": at.experiment, "roster": list(at.roster), "sha256": digests}
     write_json(here / "manifest.json", {**manifest, "seal": seal_of(manifest)}, durable=durable)
     for old in sorted(folder.glob("round-*"))[:-KEEP]:
         shutil.rmtree(old)
@@ -63,14 +65,20 @@ def load_latest(folder: Path, *, experiment: str) -> RoundState | None:
     Raises
     ------
     BadInput
-        The checkpoint belongs to another experiment.
+        The checkpoint belongs to another experiment, or was written by a later version: an older one beside it is not taken in its place.
     """
     for here in sorted(folder.glob("round-*"), reverse=True):
         try:
             manifest = read_json(here / "manifest.json")
+            if (written := manifest.get("format", FORMAT)) != FORMAT:
+                raise BadInput(
+                    f"a checkpoint has format {FORMAT}", value=written, remedy="resume with the version that began the run", code="E_FORMAT"
+                )
             data = {name: (here / f"{name}.safetensors").read_bytes() for name in ("state", "own")}
-            whole = all(sha256(data[name]) == manifest["sha256"][name] for name in data) and manifest["seal"] == seal_of(manifest)
-        except (OSError, ValueError, KeyError, TypeError):
+            whole = all(sha256(data[name]) == manifest["sha256"][name] for name in data)
+            # Only a manifest of before formats were numbered has no seal.
+            whole &= not {"format", "seal"} & manifest.keys() or manifest["seal"] == seal_of(manifest)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if not whole:
             continue

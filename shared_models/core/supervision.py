@@ -136,7 +136,7 @@ class Supervisor:
             before = {number: signal.signal(number, lambda *_: self.stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
             thread = threading.Thread(target=self._ticking, name="tick", daemon=True)
             try:
-                self._note()
+                self._note(first=True)
                 self.log.info("up", extra={"more": {"pid": os.getpid()}})
                 thread.start()
                 while not self.stopping.wait(LOOK_S):
@@ -263,7 +263,7 @@ class Supervisor:
                     if time.time() - path.stat().st_mtime > 2.0:
                         path.unlink()
 
-    def _note(self) -> None:
+    def _note(self, *, first: bool = False) -> None:
         programs = {
             running.program.name: {
                 "pid": None if running.process is None else running.process.pid,
@@ -272,7 +272,9 @@ class Supervisor:
             }
             for running in self._running
         }
-        write_json(self.folder / "up.json", {"pid": os.getpid(), "mark": self.mark, "programs": programs}, mode=0o600, durable=False)
+        # A full disk must not end what can outlive it: the next change is noted again. At the start it is an error: the mark must be known.
+        with contextlib.suppress(*(() if first else (OSError,))):
+            write_json(self.folder / "up.json", {"pid": os.getpid(), "mark": self.mark, "programs": programs}, mode=0o600, durable=False)
 
     def _trim(self, name: str) -> None:
         path = self.folder / "logs" / f"{name}.log"

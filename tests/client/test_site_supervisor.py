@@ -57,7 +57,8 @@ def up(site: Path) -> Iterator[Callable[[], subprocess.Popen]]:
     def start() -> subprocess.Popen:
         script = (
             "import os, sys\nfrom pathlib import Path\nimport client.supervisor as s\n"
-            "s._flower = lambda name: Path(os.environ['FEDILD_TEST_PROGRAMS']) / name\ns.PAUSES_S = (0.2,)\ns.supervise(Path(sys.argv[1]))\n"
+            "s._flower = lambda name: Path(os.environ['FEDILD_TEST_PROGRAMS']) / name\n"
+            "s._node = lambda: (str(s._flower('flower-supernode')),)\ns.PAUSES_S = (0.2,)\ns.supervise(Path(sys.argv[1]))\n"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         started.append(subprocess.Popen([sys.executable, "-c", script, str(site)], env=environment))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,7 +121,34 @@ def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
         bad = bytearray(good)
         bad[place] ^= 1
         path.write_bytes(bad)
-        assert load_latest(tmp_path, experiment="experiment") is None or bytes(good[place : place + 1]).isspace(), bad[place - 20 : place + 20]
+        with suppress(BadInput):  # E_FORMAT: the digit of the format
+            assert load_latest(tmp_path, experiment="experiment") is None or bytes(good[place : place + 1]).isspace(), bad[place - 20 : place + 20]
+
+
+def test_a_checkpoint_of_before_formats_were_numbered_loads(tmp_path: Path) -> None:
+    save(tmp_path, at(1))
+    path = tmp_path / "round-000001" / "manifest.json"
+    older = read_json(path)
+    assert older.pop("format") == 1
+    del older["seal"]
+    write_json(path, older)
+    back = load_latest(tmp_path, experiment="experiment")
+    assert back is not None
+    assert digest(back.state) == digest(at(1).state)
+
+
+@pytest.mark.parametrize("written", [2, 99, "1", None, 0])
+@pytest.mark.parametrize("files", ["as now", "other"])
+def test_a_checkpoint_of_an_unknown_format_is_refused_and_no_older_one_taken_in_its_place(tmp_path: Path, written: object, files: str) -> None:
+    for number in (1, 2):
+        save(tmp_path, at(number))
+    newest = tmp_path / "round-000002"
+    write_json(newest / "manifest.json", {**read_json(newest / "manifest.json"), "format": written})
+    if files == "other":
+        (newest / "state.safetensors").rename(newest / "model.next")
+    with pytest.raises(BadInput, match="version that began the run") as refused:
+        load_latest(tmp_path, experiment="experiment")
+    assert refused.value.code == "E_FORMAT"
 
 
 def record(number: int) -> RoundRecord:
@@ -139,4 +167,16 @@ def test_the_log_drops_rounds_that_are_repeated_and_a_torn_line(tmp_path: Path) 
     log(record(3), at(3))
     assert [line["round"] for line in read_rounds(path)] == [1, 2, 3]
     assert read_rounds(path)[2]["sites"]["a"]["num_cases"] == 3
+    assert read_rounds(path)[2]["missing_share"] == 0.0
     assert read_rounds(tmp_path / "none") == []
+
+
+def test_the_log_says_what_share_of_the_patients_was_missing(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    log = RoundLog(path)
+    gone = {"a": SiteRecord(num_cases=30), "b": SiteRecord(refused="E_NO_REPLY")}
+    log(RoundRecord(1, 0.1, gone, ["b"], True, 1.0, 8, 1), at(1))
+    log(RoundRecord(2, 0.1, {"a": SiteRecord(num_cases=30), "b": SiteRecord(num_cases=10)}, [], False, 1.0, 8, 1), at(2))
+    log = RoundLog(path, keep=2)  # a new process knows what the old one knew
+    log(RoundRecord(3, 0.1, gone, ["b"], True, 1.0, 8, 1), at(3))
+    assert [line["missing_share"] for line in read_rounds(path)] == [None, 0.0, 0.25]
