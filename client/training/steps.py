@@ -66,11 +66,14 @@ class StepFile:
         """
         stop = self.stopping()
         if stop or (step % self.every == 0 and time.monotonic() - self._written >= self.every_s):
-            write_state(self.path, {**state(), "step": np.array(step)})
-            self.path.chmod(0o600)
-            self._written = time.monotonic()
+            self.write(step, state)
         if stop:
             raise Stopped("a round goes on after the worker's restart")
+
+    def write(self, step: int, state: Callable[[], State]) -> None:
+        """Write `state()` now."""
+        write_state(self.path, {**state(), "step": np.array(step)}, mode=0o600)
+        self._written = time.monotonic()
 
     def remove(self) -> None:
         """Forget the checkpoint: the round is over."""
