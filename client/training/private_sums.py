@@ -40,6 +40,7 @@ def fit_private_sums(
     spend: Callable[[Spend], None],
     summed: bool = False,
     secret: SecretRandom | None = None,
+    model: PrivateSums | None = None,
 ) -> Fitted:
     """Return the site's noisy sums at the current state.
 
@@ -51,6 +52,8 @@ def fit_private_sums(
         Of no use here.
     seed : int
         Handed to the model.
+    model : PrivateSums, optional
+        What is fitted, by default the experiment's model. The audit fits sums of canaries.
     steps : StepFile, optional
         Keeps nonce and noise, so that a round that was killed is charged once.
 
@@ -62,7 +65,8 @@ def fit_private_sums(
         Nobody has worked out how much one patient can change this model's sums.
     """
     del rule, factor
-    model, privacy = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes)), experiment.privacy
+    privacy = experiment.privacy
+    model = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     if not isinstance(model, PrivateSums):
         raise BadChoice(f"model {experiment.model.name!r} has no bound on what one patient changes", remedy="choose another model, or no [privacy]")
     units = units_of(records, privacy.unit)
@@ -88,9 +92,20 @@ def clipped_sums(model: PrivateSums, state: State, records: Records, units: list
     """Return the sums over units, each unit's part at most `clip` long over the arrays that this round reads; the other arrays are zero."""
     parts = model.parts(state)
     lengths = model.lengths(state, records.inputs, records.labels)
-    weights = np.where(np.isfinite(lengths), np.minimum(1.0, clip / np.maximum(lengths, 1e-300)), 0.0)
+    weights = factors(lengths, clip)
     for unit in units:
         weights[unit] /= len(unit)
     kept = weights > 0  # a record whose numbers are broken adds nothing
     sums = model.contribution(state, records.inputs[kept], records.labels[kept], seed=seed, weights=weights[kept])
     return {key: value if key in parts else np.zeros_like(value) for key, value in sums.items()}
+
+
+def factors(lengths: np.ndarray, clip: float) -> np.ndarray:
+    """Return what each record is scaled by so that it is at most `clip` long; 0 where its length is not finite.
+
+    Examples
+    --------
+    >>> factors(np.array([4.0, 0.5, np.inf, np.nan]), 1.0).tolist()
+    [0.25, 1.0, 0.0, 0.0]
+    """
+    return np.where(np.isfinite(lengths), np.minimum(1.0, clip / np.maximum(lengths, 1e-300)), 0.0)
