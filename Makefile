@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench lock sbom wheel clean
+.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench bench-privacy audit lock sbom wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ sbom: .venv/ready ## write sbom.json: the parts list of what a hospital installs
 
 wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
 	$(BIN)/python -m deploy.wheel
+
+bench-privacy: .venv/ready ## measure a step under differential privacy over a plain step, for each network family
+	$(BIN)/python -m bench.privacy
+
+audit: .venv/ready ## canary audit of every trainer that claims privacy, and of each with every seeded bug; fails when one is missed
+	$(BIN)/python -m bench.audit
 
 clean: ## remove what was made here
 	rm -rf .venv runs build dist *.egg-info

@@ -26,11 +26,11 @@ def patch_records(site: Site, experiment: Experiment) -> Records:
     spec = spec_of(experiment.model)
     if spec.takes != "patch" or site.site.patches is None:
         raise BadCohort("patches need a model that takes a patch and a site with `patches` in its TOML", value=experiment.model.name)
-    hu, labels, names = read_patches(site.path(site.site.patches), experiment.data.classes)
+    hu, labels, names, identified = read_patches(site.path(site.site.patches), experiment.data.classes)
     if spec.units == "unit":
         low, high = experiment.inputs.window_hu
         hu = np.clip((hu - low) / (high - low), 0, 1).astype(np.float32)
-    return Records(hu, labels, names)
+    return Records(hu, labels, names, identified)
 
 
 def cohort_of(site: Site, experiment: Experiment) -> Cohort:
@@ -60,7 +60,7 @@ def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarr
     )
     if held.all():
         raise BadCohort("a table needs training rows with every column and a class", value=len(held))
-    return Records(scaled(table.values, experiment.inputs, training=~held), table.labels, table.names), held
+    return Records(scaled(table.values, experiment.inputs, training=~held), table.labels, table.names, table.identified), held
 
 
 def scaled(values: np.ndarray, inputs: Inputs, *, training: np.ndarray) -> np.ndarray:
@@ -99,7 +99,10 @@ def split_records(site: Site, experiment: Experiment) -> tuple[Records, Records]
     else:
         held = {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
     validation = np.array([name in held for name in records.names], bool)
-    return records.take(np.flatnonzero(~validation)), records.take(np.flatnonzero(validation))
+    judged = records.take(np.flatnonzero(validation))
+    if experiment.data.kind == "studies":
+        judged = judged.first_of_each()
+    return records.take(np.flatnonzero(~validation)), judged
 
 
 def measure(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:

@@ -15,9 +15,11 @@ from pathlib import Path
 from client.guards import Guards
 from client.privacy.gate import Measured, release, release_metrics, write_down
 from client.privacy.policy import enforce
+from client.privacy.spending import Spend
+from client.privacy.statement import spoken, statement
 from client.selection import measure, split_records
 from client.site import Site
-from client.training import FITTERS
+from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.device import training_on
 from client.training.fitter import round_seed
 from client.training.records import Records
@@ -27,6 +29,7 @@ from client.training.steps import Stopped
 from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
+from shared_models.core.choices import look_up
 from shared_models.core.errors import FedILDError, Refused
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
@@ -52,8 +55,7 @@ class Worker:
     def handle(self, job: Job) -> Update:
         """Do what `job` asks and return what may leave.
 
-        The steps, in order: approval, policy, data, fit, gate. Differential privacy and its ledger are not there yet: they will stand
-        between fit and gate.
+        The steps, in order: approval, policy, data, fit (which says what privacy it will spend before its first step), gate.
 
         Raises
         ------
@@ -97,7 +99,9 @@ class Worker:
         key = None if self.guards is None else self.guards.key
         enforce(experiment, self.site.policy)
         training, validation = self.records(experiment)
-        measured = measure(experiment, job.state, validation)
+        private = experiment.privacy.at_sites
+        # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
+        measured = {} if private else measure(experiment, job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, self.site.policy))
             return release(update, layout={}, policy=self.site.policy, record=self._record, key=key)
@@ -108,8 +112,12 @@ class Worker:
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
-        fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
-        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, len(training), time.monotonic() - began)
+        if private:
+            fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit")
+            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, spend=self._spend)
+        else:
+            fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
+        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
         if fitted.loss is not None:
             measured["train_loss"] = Measured(fitted.loss, len(training))
         packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
@@ -120,11 +128,15 @@ class Worker:
             empty,
             state=state,
             extra=fitted.extra,
-            num_cases=len(training),
+            num_cases=training.patients if private or experiment.data.kind == "studies" else len(training),
             steps=fitted.steps,
             metrics=release_metrics(measured, self.site.policy),
         )
         return release(update, layout=_layout(experiment, job.state, training), policy=self.site.policy, record=self._record, key=key)
+
+    def _spend(self, spent: Spend) -> None:
+        """Hear what privacy a round is about to spend; what this raises ends the round before its first step."""
+        log.info("%s", spoken(statement([spent])))
 
     def records(self, experiment: Experiment) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""

@@ -9,6 +9,7 @@ name, title, seed
 [strategy]     a line of STRATEGIES and its knobs
 [federation]   rounds, quorum, deadline, compression
 [evaluation]   metrics, validation share, folds
+[privacy]      unit, noise, clipping norm and delta of differential privacy
 [simulation]   phantom hospitals: read by `sim/` only and never sent to a site
 """
 
@@ -72,7 +73,8 @@ class Inputs(Section):
 
     `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
     variables (``age``, ``fvc_percent``), or columns of the site's own table and indicators of their values (``cp=2``): named here, so that
-    every site builds the same table and the approver sees what it holds.
+    every site builds the same table and the approver sees what it holds. `visits` ``all`` makes every visit of a patient a training record
+    under the patient's one pseudonym; validation always reads the first.
 
     `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
     `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row or takes the median of
@@ -86,6 +88,7 @@ class Inputs(Section):
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
     mask_outside: bool = False
     columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    visits: Literal["first", "all"] = "first"
     missing: Literal["drop", "median"] = "drop"
     scale: Literal["none", "site", "range"] = "none"
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -148,6 +151,36 @@ class Evaluation(Section):
     headline: str = "auroc_macro"
 
 
+class Privacy(Section):
+    """Differential privacy of what a site sends: whose presence is hidden, with how much noise.
+
+    `unit` is what counts as one: a patient with all slices, scans and visits, a record, or a whole site. `noise_multiplier` is the standard
+    deviation of the noise over `clip`, the largest norm of one unit's part. `train.batch` is then the expected number of units a step.
+    `grad_sample` is how each unit's gradient is found: ``loop`` takes one unit after another, ``functorch`` `microbatch` units at once;
+    ``auto`` chooses by what the model takes. `noise_share` is the number of sites that together make the noise of a secure sum: each adds
+    ``sigma clip / sqrt(noise_share)``.
+    """
+
+    unit: Literal["none", "patient", "record", "site"] = "none"
+    noise_multiplier: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    grad_sample: Literal["auto", "loop", "functorch"] = "auto"
+    microbatch: Annotated[int, Field(ge=1, le=4096)] = 16
+    noise_share: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+    @property
+    def at_sites(self) -> bool:
+        """Whether each site clips and adds noise before anything leaves it."""
+        return self.unit in ("patient", "record")
+
+    @model_validator(mode="after")
+    def _noise_is_named(self) -> Privacy:
+        if self.unit != "none" and self.noise_multiplier is None:
+            raise ValueError("noise_multiplier is required: the standard deviation of the noise over the clip")
+        return self
+
+
 class Experiment(Section):
     """A whole experiment. Unknown keys are refused and all faults are listed at once.
 
@@ -170,7 +203,20 @@ class Experiment(Section):
     strategy: Choice | None = None
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
+    privacy: Privacy = Privacy()
     simulation: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Experiment:
+        if self.privacy.at_sites and self.train.class_weights != "none":
+            raise ValueError("train.class_weights must be none under [privacy]: they are counts of the site's labels, which the noise does not cover")
+        if self.privacy.at_sites and (self.inputs.scale == "site" or self.inputs.missing == "median"):
+            raise ValueError(
+                "inputs.scale = 'site' and missing = 'median' learn from all patients without noise; name public ranges: scale = 'range'"
+            )
+        if self.privacy.noise_share > self.federation.quorum:
+            raise ValueError("privacy.noise_share must not exceed federation.quorum: a sum of fewer sites would lack noise")
+        return self
 
     @staticmethod
     def load(path: str | Path, settings: list[str] | None = None) -> Experiment:

@@ -20,6 +20,7 @@ def faults(experiment: Experiment) -> list[str]:
     from client.features import FEATURES
     from client.preprocessing import STEPS
     from client.segmentation import SEGMENTERS
+    from client.training import PRIVATE_FITTERS
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
     from server.strategies import STRATEGIES
@@ -60,6 +61,8 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
         if spec.fit != "gradient" and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
+        if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
+            found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
     if experiment.simulation is not None:

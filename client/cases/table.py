@@ -40,12 +40,15 @@ class Table:
         The patient of each row.
     parts : tuple of str
         ``training``, ``validation`` or empty where the table does not say.
+    identified : bool
+        Whether the table says which patient a row is of.
     """
 
     values: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     parts: tuple[str, ...]
+    identified: bool
 
 
 def read_table(path: Path, experiment: Experiment) -> Table:
@@ -82,7 +85,7 @@ def read_table(path: Path, experiment: Experiment) -> Table:
         names.append(canonical_id(cells["patient_id"]) if "patient_id" in cells else f"row{number}")
         parts.append(part)
     table = np.array(values, np.float64).reshape(len(values), len(columns))
-    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts))
+    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header)
 
 
 @dataclass(frozen=True)

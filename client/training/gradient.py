@@ -67,7 +67,7 @@ def fit_gradient(
         raise BadCohort(f"model {experiment.model.name!r} has no loss")
     class_weight = torch.from_numpy(_class_weights(records.labels, len(experiment.data.classes), train.class_weights))
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
-    unit_hu = _unit_hu(spec, experiment)
+    unit_hu = unit_hu_of(spec, experiment)
     class_weight, prior = class_weight.to(device), prior.to(device)
     rule.start(flat.weights)
 
@@ -219,6 +219,7 @@ def _log_prior(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
-def _unit_hu(spec: ModelSpec, experiment: Experiment) -> float:
+def unit_hu_of(spec: ModelSpec, experiment: Experiment) -> float:
+    """Return how many Hounsfield units one unit of the model's inputs is worth."""
     low, high = experiment.inputs.window_hu
     return 1.0 if spec.units == "hu" else high - low

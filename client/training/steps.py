@@ -72,12 +72,15 @@ class StepFile:
         """
         stop = self.stopping()
         if stop or (step % self.every == 0 and time.monotonic() - self._written >= self.every_s):
-            whole = {**state(), "step": np.array(step)}
-            write_state(self.path, {**whole, CHECKSUM: np.frombuffer(bytes.fromhex(digest(whole)), np.uint8)})
-            self.path.chmod(0o600)
-            self._written = time.monotonic()
+            self.write(step, state)
         if stop:
             raise Stopped("a round goes on after the worker's restart")
+
+    def write(self, step: int, state: Callable[[], State]) -> None:
+        """Write `state()` now."""
+        whole = {**state(), "step": np.array(step)}
+        write_state(self.path, {**whole, CHECKSUM: np.frombuffer(bytes.fromhex(digest(whole)), np.uint8)}, mode=0o600)
+        self._written = time.monotonic()
 
     def remove(self) -> None:
         """Forget the checkpoint: the round is over."""

@@ -93,6 +93,18 @@ def test_faults_name_row_and_column_and_no_patient(tmp_path: Path, text: str, wo
     assert "P1" not in str(caught.value)
 
 
+def test_scales_that_learn_from_patients_are_refused_under_privacy() -> None:
+    for inputs in ({"scale": "site"}, {"missing": "median"}):
+        document = experiment(**inputs).model_dump() | {"privacy": {"unit": "patient", "noise_multiplier": 1.0}}
+        with pytest.raises(ValueError, match="public ranges"):
+            Experiment.model_validate(document)
+
+
+def test_rows_without_patients_are_no_patients(tmp_path: Path) -> None:
+    assert all_records(site(tmp_path), experiment()).identified
+    assert not all_records(site(tmp_path, "age,cp,label\n1,2,no\n2,2,yes\n"), experiment()).identified
+
+
 def test_ranges_are_checked() -> None:
     with pytest.raises(ValueError, match="age"):
         experiment(scale="range")
