@@ -49,6 +49,7 @@ bench: .venv/ready ## measure: interleaved runs, ratios with spread
 	$(BIN)/python -m bench.federation
 	$(BIN)/python -m bench.aggregation
 	$(BIN)/python -m bench.studies
+	$(BIN)/python -m bench.secure_sum
 
 clean: ## remove what was made here
 	rm -rf .venv runs build *.egg-info

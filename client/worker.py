@@ -10,11 +10,14 @@ import logging
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from client.guards import Guards
 from client.privacy.gate import Measured, release, release_metrics, write_down
+from client.privacy.masking import Masking
 from client.privacy.policy import enforce
+from client.privacy.summand import STAGES, answer_stage, sealing
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS
@@ -71,8 +74,10 @@ class Worker:
         try:
             experiment = Experiment.from_json(job.experiment)
             if self.guards is None:
-                return self._work(job, experiment, empty)
+                return answer_stage(job, experiment, empty, self.site, self._masking()) if job.kind in STAGES else self._work(job, experiment, empty)
             self.guards.approvals.check_experiment(experiment)
+            if job.kind in STAGES:
+                return answer_stage(job, experiment, empty, self.site, self._masking())
             if (known := self.guards.answers.find(job)) is not None:
                 write_down(known, self._record, again=True)
                 return known
@@ -94,12 +99,13 @@ class Worker:
     def _work(self, job: Job, experiment: Experiment, empty: Update) -> Update:
         key = None if self.guards is None else self.guards.key
         enforce(experiment, self.site.policy)
+        seal = sealing(job, experiment, self._masking())
         training, validation = self.records(experiment)
         measured = measure(experiment, job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, self.site.policy))
-            return release(update, layout={}, policy=self.site.policy, record=self._record, key=key)
-        rule, factor = rule_of(job.rule, job.extra)
+            return release(update, layout={}, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
+        rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra)
         began = time.monotonic()
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
@@ -120,13 +126,18 @@ class Worker:
             steps=fitted.steps,
             metrics=release_metrics(measured, self.site.policy),
         )
-        return release(update, layout=_layout(experiment, job.state, training), policy=self.site.policy, record=self._record, key=key)
+        layout = _layout(experiment, job.state, training)
+        return release(update, layout=layout, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
 
     def records(self, experiment: Experiment) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""
         if experiment.digest not in self._ready:
             self._ready = {experiment.digest: split_records(self.site, experiment)}
         return self._ready[experiment.digest]
+
+    def _masking(self) -> Masking:
+        key, peers = (None, None) if self.guards is None else (self.guards.key, self.guards.peers)
+        return Masking.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
 
     @property
     def _record(self) -> Path:
