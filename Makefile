@@ -49,6 +49,7 @@ bench: .venv/ready ## measure: interleaved runs, ratios with spread
 	$(BIN)/python -m bench.federation
 	$(BIN)/python -m bench.aggregation
 	$(BIN)/python -m bench.studies
+	$(BIN)/python -m bench.secure_sum
 
 lock: .venv/ready ## write requirements.lock: the versions of constraints.txt with the hash of every file
 	$(BIN)/python -m deploy.lock

@@ -32,6 +32,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "rejected": ("digest", "name", "kind", "counter"),
     "revoked": ("digest", "name", "kind", "counter"),
     "app refused": ("digest", "reason"),
+    "peer": ("name", "digest"),
     "prepared": ("accepted", "skipped", "quarantined"),
     "repaired": (),
 }

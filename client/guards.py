@@ -1,4 +1,4 @@
-"""What a deployed worker has besides its data: approvals, the audit log, its signing key, and the memory of its last answer.
+"""What a deployed worker has besides its data: approvals, the audit log, its signing key, its peers, and the memory of its last answer.
 
 The memory makes every question repeatable: one that was answered is answered with the same bits at once, one that was interrupted goes on
 inside the round. So a messenger, a SuperNode or a server that was killed may simply ask again.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from client.approval import Approvals
 from client.audit import AuditLog
+from client.privacy.peers import Peers
 from client.training.steps import StepFile
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import canonical_json, sha256, write_atomic
@@ -77,12 +78,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Guards:
-    """Approvals, audit log, signing key (32 secret bytes) and memory of a deployed worker."""
+    """Approvals, audit log, signing key (32 secret bytes), memory and known peers of a deployed worker."""
 
     approvals: Approvals
     audit: AuditLog
     key: bytes
     answers: Answers
+    peers: Peers | None = None
 
     @staticmethod
     def of(folder: Path, workspace: Path, *, stopping: Callable[[], bool] = bool) -> Guards:
@@ -94,7 +96,8 @@ class Guards:
             E_KEY_FILE.
         """
         key = signing_key(folder / "secrets" / "signing.key")
-        return Guards(Approvals(folder), AuditLog(folder), key, Answers(workspace / "steps", stopping=stopping, key=key))
+        answers = Answers(workspace / "steps", stopping=stopping, key=key)
+        return Guards(Approvals(folder), AuditLog(folder), key, answers, Peers(folder))
 
     def note(self, job: Job, update: Update) -> None:
         """Write into the audit log what came of a job."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import ServerApp
 
@@ -25,6 +25,8 @@ from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadInput
 from shared_models.core.files import read_json, read_state, write_json, write_state
 from shared_models.experiment import Experiment
+from shared_models.secure_sum.roster import certify
+from shared_models.signing import signing_key
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -49,7 +51,11 @@ def main(grid: Grid, context: Context) -> None:
     roster = [name for name in str(configuration["sites"]).split(",") if name]
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
         keys = SigningKeys(folder.parents[1] / "sites.json", roster)
-        run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
+        certificate = None
+        if experiment.federation.secure_sum is not None:
+            certificate = certify(folder.name, keys, signing_key(folder.parents[1] / "secrets" / "signing.key"))
+        told, waiting = standing.told, standing.waiting
+        run_experiment(grid, experiment, folder, sites=roster, on_round=told, waiting=waiting, keys=keys, certificate=certificate)
 
 
 def strategy_of(experiment: Experiment, model: object) -> Strategy:
@@ -68,6 +74,10 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         raise BadChoice(
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
+    if experiment.federation.secure_sum is not None and not STRATEGIES[choice.name].sums:
+        raise BadChoice(
+            f"strategy {choice.name!r} must see every site's update", remedy="leave federation.secure_sum out, or choose another strategy"
+        )
     return strategy(model)
 
 
@@ -81,10 +91,12 @@ def run_experiment(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
+    certificate: dict[str, Any] | None = None,
 ) -> RoundState:
     """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
 
-    `sites` is the roster by registered name, `keys` their signing keys; without them every site that says hello takes part (simulation).
+    `sites` is the roster by registered name, `keys` their signing keys, `certificate` these under the consortium's
+    signature; without them every site that says hello takes part (simulation).
     """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
@@ -119,8 +131,10 @@ def run_experiment(
         sites=sites,
         waiting=waiting,
         keys=keys,
+        certificate=certificate,
     )
-    write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster, keys=keys))
+    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, certificate=certificate)
+    write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final
 

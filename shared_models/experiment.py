@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared_models.core.choices import Choice, Section, apply_overrides, load_toml, validated
 from shared_models.core.files import canonical_json, sha256
@@ -128,10 +128,24 @@ class Train(Section):
     precision: Literal["full", "mixed"] = "full"
 
 
+class SecureSum(Section):
+    """The server learns the sum of the sites' updates and no single one (`shared_models/secure_sum`); ``secure_sum = true`` takes the defaults.
+
+    `threshold` is the share of the sites that must help to unmask, a strict majority when not given. Numbers are summed in fixed point:
+    a site refuses a parameter that changes by more than `largest_change` in a round, and takes no part with more than `most_cases` patients;
+    smaller bounds give a finer step. One exchange of keys serves `ahead` rounds.
+    """
+
+    threshold: Annotated[float, Field(gt=0.5, le=1)] | None = None
+    largest_change: Annotated[float, Field(gt=0, le=1e6)] = 4.0
+    most_cases: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    ahead: Annotated[int, Field(ge=1, le=64)] = 8
+
+
 class Federation(Section):
     """Rounds and what counts as a round: `quorum` valid updates within `deadline_s` seconds, repeated up to `retries` times.
 
-    `compression` packs what the sites send over slow links: a line of COMPRESSIONS and its knobs.
+    `compression` packs what the sites send over slow links: a line of COMPRESSIONS and its knobs. `secure_sum` hides single updates.
     """
 
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -140,6 +154,20 @@ class Federation(Section):
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     max_update_norm: Annotated[float, Field(gt=0)] = 1e4
     compression: Choice = Choice(name="none")
+    secure_sum: SecureSum | None = None
+
+    @field_validator("secure_sum", mode="before")
+    @classmethod
+    def _secure_sum_may_be_a_word(cls, value: Any) -> Any:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _secure_sum_fits(self) -> Federation:
+        if self.secure_sum is not None and self.quorum < 3:
+            raise ValueError("secure_sum needs a quorum of at least 3: in the sum of two sites each reads the other's part")
+        if self.secure_sum is not None and self.compression.name != "none":
+            raise ValueError("secure_sum adds whole numbers under masks, which cannot be packed; leave compression out")
+        return self
 
 
 class Evaluation(Section):

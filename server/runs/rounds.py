@@ -21,13 +21,15 @@ from server.runs.check import REJECTIONS, check_content, check_sender, open_upda
 from server.runs.checkpoint import RoundState, save
 from server.runs.journal import sweep, take_up, write_note
 from server.runs.roster import REJOIN_S, Waiting, refresh
+from server.runs.secure import Ask, Outcome, SecureSum
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
 from shared_models.compression import compression_of
+from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError, Interrupted, Refused
 from shared_models.core.state import digest, norm, size_bytes, subtract
 from shared_models.experiment import Experiment, Federation, learning_rate_factor
-from shared_models.messages import Job, Update, broadcast, read_update
+from shared_models.messages import MESSAGE_TYPES, Job, Update, broadcast, read_update
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 POLL_S = (0.02, 0.3)
 """Seconds between two looks for replies: short at first, for sites on this machine; longer soon, for sites far away."""
 
+
+ALL_SITES = "all sites"
+"""Stands for the sites of a secure sum where otherwise a site is named."""
 
 HELLO_S = 60.0
 """Seconds that a newly connected site has to say who it is."""
@@ -73,6 +78,8 @@ class RoundRecord:
     norm: float
     bytes: int
     attempt: int
+    total: SiteRecord | None = None
+    """Under the secure sum, which shows nothing of single sites: patients and mean metrics of all sites in it."""
 
 
 def take_roll(grid: Grid, *, run: str, timeout_s: float = 60.0, wanted: int = 1) -> dict[int, str]:
@@ -133,13 +140,12 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float, again: bool 
     from flwr.app import Message
 
     contents = {id(job): broadcast(job) for job in jobs.values()}
-    kinds = {"hello": "query.hello", "fit": "train", "judge": "evaluate"}
     until, pause = time.monotonic() + timeout_s, POLL_S[0]
 
     def ask(nodes: Sequence[int]) -> dict[str, int]:
         left = max(1e-3, until - time.monotonic())
         messages = [
-            Message(contents[id(jobs[node])], dst_node_id=node, message_type=kinds[jobs[node].kind], ttl=left, group_id=str(jobs[node].round))
+            Message(contents[id(jobs[node])], dst_node_id=node, message_type=MESSAGE_TYPES[jobs[node].kind], ttl=left, group_id=str(jobs[node].round))
             for node in nodes
         ]
         # Flower gives no number to a message for a node that it does not know any more.
@@ -186,6 +192,7 @@ def run_rounds(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
+    certificate: dict[str, Any] | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
 
@@ -212,6 +219,8 @@ def run_rounds(
         Told which sites a round is waiting for.
     keys : mapping of str, optional
         Registered signing key of each site: an update that its site did not sign is refused. None: sites have none (simulation).
+    certificate : dict, optional
+        The same keys under the consortium's signature: what the sites of a secure sum know each other by.
 
     Raises
     ------
@@ -222,6 +231,7 @@ def run_rounds(
     settings = experiment.federation
     at = start
     text = experiment.for_sites().to_json()
+    secure = None if settings.secure_sum is None else SecureSum(experiment, run=start.run, certificate=certificate)
     sweep(folder, next_round=start.round + 1)
     for number in range(start.round + 1, settings.rounds + 1):
         if sites is None:
@@ -243,8 +253,13 @@ def run_rounds(
             known = take_up(spool, asked=asked) if asked else {}
             if not known:
                 spool.clear()
-            records = _gather(grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys, waiting=waiting)
-            valid = [reply.site for reply in spool.replies]
+            if secure is None:
+                records = _gather(grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys, waiting=waiting)
+                valid, total = [reply.site for reply in spool.replies], None
+            else:
+                line = _line(grid, roster, run=at.run, round=number, keys=keys)
+                records, total = _gather_sum(secure, line, roster, job, spool, model=model, settings=settings, known=known, asked=asked)
+                valid = [site for site, record in records.items() if total is not None and record.refused is None]
             if len(valid) >= settings.quorum:
                 break
         else:
@@ -263,17 +278,31 @@ def run_rounds(
         at = RoundState(at.run, number, state, own, at.experiment, tuple(records))
         missing = sorted({*records, *(sites or ())} - set(valid))
         sent = sum(record.bytes for record in records.values())
-        on_round(RoundRecord(number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt), at)
+        on_round(RoundRecord(number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total), at)
         save(folder / "checkpoints", at, durable=durable)
         spool.clear()  # only now: a crash before the checkpoint finds the replies again
     return at
 
 
 def judge(
-    grid: Grid, at: RoundState, *, experiment: Experiment, roster: dict[int, str], keys: Mapping[str, str] | None = None
+    grid: Grid,
+    at: RoundState,
+    *,
+    experiment: Experiment,
+    roster: dict[int, str],
+    keys: Mapping[str, str] | None = None,
+    certificate: dict[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released."""
+    """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released.
+
+    Under the secure sum there is one entry, `ALL_SITES`, with the mean over the patients.
+    """
     job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
+    if experiment.federation.secure_sum is not None:
+        line = _line(grid, roster, run=job.run, round=job.round, keys=keys)
+        secure = SecureSum(experiment, run=job.run, certificate=certificate)
+        total = secure.sum(job, line, sites=roster.values(), current=None).total
+        return {} if total is None else {ALL_SITES: dict(sorted(total.metrics.items()))}
     metrics: dict[str, dict[str, float]] = {}
     for message in exchange(grid, dict.fromkeys(roster, job), timeout_s=experiment.federation.deadline_s):
         update = _read(message)
@@ -339,6 +368,59 @@ def _gather(
     if lost and waiting is not None:
         waiting([])
     return records
+
+
+def _line(grid: Grid, roster: dict[int, str], *, run: str, round: int, keys: Mapping[str, str] | None) -> Ask:
+    """Return what asks sites by name and gives back what is their own and of this round."""
+    nodes = {site: node for node, site in roster.items()}
+
+    def ask(jobs: Mapping[str, Job], timeout_s: float) -> Iterator[tuple[str, Update | str]]:
+        for message in exchange(grid, {nodes[site]: job for site, job in jobs.items() if site in nodes}, timeout_s=timeout_s):
+            site, update = roster.get(message.metadata.src_node_id), _read(message)
+            if site is None:
+                continue
+            try:
+                if update is not None and not update.code:
+                    check_sender(update, run=run, round=round, site=site, key=None if keys is None else keys.get(site, ""))
+                yield site, "E_CONTENT" if update is None else update.code or update
+            except Refused as error:
+                yield site, error.code
+
+    return ask
+
+
+def _gather_sum(
+    secure: SecureSum,
+    line: Ask,
+    roster: dict[int, str],
+    job: Job,
+    spool: Spool,
+    *,
+    model: Any,
+    settings: Federation,
+    known: dict[str, dict[str, Any]],
+    asked: dict[str, Any],
+) -> tuple[dict[str, SiteRecord], SiteRecord | None]:
+    """Spool the total of one attempt as if it were the update of one site; return the records of the sites and of the total."""
+    if ALL_SITES in known:
+        sites: dict[str, Any] = known[ALL_SITES].pop("sites")
+        return {site: SiteRecord(**record) for site, record in sites.items()}, SiteRecord(**known[ALL_SITES])
+
+    def check(state: State) -> None:
+        whole = Update(run=job.run, round=job.round, state=state, num_cases=1)
+        check_content(whole, current=job.state, model=model, max_norm=settings.max_update_norm)
+
+    outcome: Outcome = secure.sum(job, line, sites=roster.values(), current=job.state if model is None else None, check=check)
+    records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted(roster.values())}
+    for site in records.keys() & (outcome.bytes.keys() | outcome.refused.keys()):
+        records[site] = SiteRecord(refused=outcome.refused.get(site), bytes=outcome.bytes.get(site, 0))
+    if outcome.total is None:
+        return records, None
+    total = SiteRecord(num_cases=outcome.total.cases, metrics=outcome.total.metrics, bytes=sum(outcome.bytes.values()))
+    spool.add(ALL_SITES, outcome.total.state, num_cases=total.num_cases, steps=0)
+    if asked:
+        write_note(spool, ALL_SITES, {**asdict(total), "sites": {site: asdict(record) for site, record in records.items()}}, asked=asked)
+    return records, total
 
 
 def _read(message: Message) -> Update | None:
