@@ -20,7 +20,7 @@ from tests.deploy.invariants import check_rounds
 from tests.deploy.stage import WHOLE, Stage
 from tests.soak.chaos import VICTIMS
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(3600)]
 
 NO_ROOM = 0
 SMALL_ONLY = 3000

@@ -10,7 +10,7 @@ import pytest
 
 from server.queue import Entry
 from sim.federation_demo import differences
-from tests.deploy.stage import NAMES, WHOLE, Stage
+from tests.deploy.stage import NAMES, RUN_S, WHOLE, Stage
 from tests.soak.chaos import HASTE, VICTIMS, Chaos
 
 pytestmark = pytest.mark.soak
@@ -60,7 +60,7 @@ def test_a_random_mix(stage: Stage) -> None:
 
         run = stage.order(WHOLE)
         storm.begin()
-        stage.deployment.follow(run, timeout_s=1800, look=look)
+        stage.deployment.follow(run, timeout_s=RUN_S, look=look)
         storm.end()
         stage.restore()
         assert differences(stage.follow(run), undisturbed) == []

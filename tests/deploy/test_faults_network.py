@@ -13,7 +13,7 @@ from server.queue import Entry
 from sim.federation_demo import differences
 from tests.deploy.stage import WHOLE, Stage, experiment
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(3600)]
 
 CUT_S = 30.0
 SKEW_S = 600.0

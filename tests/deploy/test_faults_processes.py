@@ -12,10 +12,10 @@ import pytest
 
 from sim.deployment import PROGRAM
 from sim.federation_demo import differences
-from tests.deploy.stage import WHOLE, Stage
+from tests.deploy.stage import RUN_S, WHOLE, Stage
 from tests.soak.chaos import HASTE, VICTIMS, Chaos
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(3600)]
 
 REST = ("superlink", "supernode", "superexec", "door", "messenger", "daemon")
 """Whom the short chaos test (`tests/deploy/test_loopback.py`) does not kill; the daemon once more, as its SuperNode is let in late."""
@@ -47,7 +47,7 @@ def test_every_kind_of_process_is_killed_once(stage: Stage) -> None:
     storm = Chaos(stage.deployment, random.Random(7), list(REST), HASTE)
     run = stage.order(WHOLE)
     storm.begin()
-    stage.deployment.follow(run, timeout_s=900, look=storm.look)
+    stage.deployment.follow(run, timeout_s=RUN_S, look=storm.look)
     storm.end()
     folder = stage.follow(run)
     stage.told(f"recovered after {', '.join(f'{seconds:.0f} s' for seconds in storm.recoveries_s)}")

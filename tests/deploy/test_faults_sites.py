@@ -12,7 +12,7 @@ from sim.deployment import running_in
 from tests.deploy.invariants import check_rounds
 from tests.deploy.stage import Stage, experiment
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(3600)]
 
 
 def test_a_slow_site_costs_a_round_its_deadline_and_the_run_the_word_degraded(stage: Stage) -> None:

@@ -35,7 +35,7 @@ from sim.federation_demo import differences, simulate_same
 from tests.client.sites import CLASSES, patch_site
 
 NAMES = ("alpha", "beta", "gamma")
-RUN_S = 900.0
+RUN_S = 1800.0
 
 
 @dataclass(frozen=True)
