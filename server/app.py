@@ -18,6 +18,7 @@ from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
@@ -70,7 +71,11 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         raise BadChoice(
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
-    return strategy(model)
+    if experiment.privacy.unit != "site":
+        return strategy(model)
+    if fit != "gradient":
+        raise BadChoice(f"the privacy of sites is made on weights, not on a model fitted by {fit}", remedy='privacy.unit = "patient"')
+    return with_site_privacy(strategy(model), experiment.privacy)
 
 
 def run_experiment(
