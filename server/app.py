@@ -19,6 +19,7 @@ from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
@@ -74,11 +75,18 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         raise BadChoice(
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
-    if experiment.federation.secure_sum is not None and not STRATEGIES[choice.name].sums:
+    hidden = experiment.federation.secure_sum is not None
+    if hidden and not STRATEGIES[choice.name].sums:
         raise BadChoice(
             f"strategy {choice.name!r} must see every site's update", remedy="leave federation.secure_sum out, or choose another strategy"
         )
-    return strategy(model)
+    if experiment.privacy.unit != "site":
+        return strategy(model)
+    if fit != "gradient":
+        raise BadChoice(f"the privacy of sites is made on weights, not on a model fitted by {fit}", remedy='privacy.unit = "patient"')
+    if hidden:
+        raise BadChoice("the server clips each site's update to hide a site, so it must see it", remedy="leave federation.secure_sum out")
+    return with_site_privacy(strategy(model), experiment.privacy)
 
 
 def run_experiment(

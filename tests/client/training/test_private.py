@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from client.privacy.randomness import SecretRandom
 from client.privacy.spending import Spend
 from client.training.device import Precision
 from client.training.gradient import fit_gradient
@@ -25,6 +24,7 @@ from client.training.units import noise_adds_up, units_of
 from shared_models.catalogue import MODELS, initial_state, inputs_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadChoice, BadCohort, BadExperiment, Refused
+from shared_models.core.randomness import SecretRandom
 from shared_models.core.state import digest, norm, subtract
 from shared_models.experiment import Experiment
 
