@@ -52,6 +52,19 @@ class RoundLog:
         return round(sum(known) / sum(self._cases.values()), 4) if all(known) and any(self._cases.values()) else None
 
 
+def patients_of(line: dict) -> int:
+    """Return the patients behind a round: those of its sites, or of their secure sum, which shows no single site's.
+
+    Examples
+    --------
+    >>> patients_of({"sites": {"a": {"num_cases": 30}, "b": {"num_cases": 10}}})
+    40
+    >>> patients_of({"sites": {"a": {"num_cases": 0}, "b": {"num_cases": 0}}, "total": {"num_cases": 40}})
+    40
+    """
+    return int((line.get("total") or {}).get("num_cases") or sum(site["num_cases"] for site in line["sites"].values()))
+
+
 def read_rounds(path: Path) -> list[dict]:
     """Read the log; a torn last line (a crash while writing) is left out."""
     if not path.exists():

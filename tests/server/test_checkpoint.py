@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,11 +99,38 @@ def test_a_manifest_names_what_it_holds(tmp_path: Path) -> None:
     assert load_latest(tmp_path, experiment="experiment") is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "rum"}, {"round": 3}, {"round": "2"}, {"experiment": "experimenu"}, {"roster": ["a"]}, {"roster": []}, {"seal": "0" * 64}, {"more": 1}],
+)
+def test_a_flipped_digit_in_the_manifest_is_noticed(tmp_path: Path, change: dict[str, object]) -> None:
+    for number in (1, 2):
+        save(tmp_path, replace(at(number), roster=("a", "b")), durable=False)
+    path = tmp_path / "round-000002" / "manifest.json"
+    write_json(path, {**read_json(path), **change})
+    back = load_latest(tmp_path, experiment="experiment")
+    assert back is not None
+    assert (back.round, back.roster) == (1, ("a", "b"))
+
+
+def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
+    save(tmp_path, at(1), durable=False)
+    path = tmp_path / "round-000001" / "manifest.json"
+    good = path.read_bytes()
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        with suppress(BadInput):  # E_FORMAT: the digit of the format
+            assert load_latest(tmp_path, experiment="experiment") is None or bytes(good[place : place + 1]).isspace(), bad[place - 20 : place + 20]
+
+
 def test_a_checkpoint_of_before_formats_were_numbered_loads(tmp_path: Path) -> None:
     save(tmp_path, at(1))
     path = tmp_path / "round-000001" / "manifest.json"
     older = read_json(path)
     assert older.pop("format") == 1
+    del older["seal"]
     write_json(path, older)
     back = load_latest(tmp_path, experiment="experiment")
     assert back is not None
