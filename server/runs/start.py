@@ -53,6 +53,7 @@ def write_start(experiment: Experiment, folder: Path, *, run: str | None = None)
 
 
 def _build(experiment: Experiment, folder: Path, run: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "start.log", "wb") as output:
         command = [sys.executable, "-m", "server.runs.start", str(folder), run]
         text = experiment.to_json().encode()
