@@ -31,6 +31,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "rejected": ("digest", "name", "kind", "counter"),
     "revoked": ("digest", "name", "kind", "counter"),
     "app refused": ("digest", "reason"),
+    "charged": ("counter",),
+    "loss accepted": ("counter",),
     "prepared": ("accepted", "skipped", "quarantined"),
     "repaired": (),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from client.approval import Approvals
 from client.audit import AuditLog
+from client.privacy.ledger import Ledger
 from client.training.steps import StepFile
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import canonical_json, sha256, write_atomic
@@ -57,7 +58,8 @@ class Answers:
 
     def _path(self, job: Job, ending: str) -> Path:
         if self._question[0] is not job:
-            text = canonical_json([job_head(job), digest(job.state), digest(job.extra)])
+            # Receipts are no part of the question: a server that has learnt of our answer asks the same thing with another one.
+            text = canonical_json([{**job_head(job), "receipts": {}}, digest(job.state), digest(job.extra)])
             self._question = (job, sha256(text.encode())[:24])
         return self.folder / f"{job.round:06d}-{self._question[1]}.{ending}"
 
@@ -69,12 +71,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Guards:
-    """Approvals, audit log, signing key (32 secret bytes) and memory of a deployed worker."""
+    """Approvals, audit log, signing key (32 secret bytes), memory and privacy ledger of a deployed worker."""
 
     approvals: Approvals
     audit: AuditLog
     key: bytes
     answers: Answers
+    ledger: Ledger
 
     @staticmethod
     def of(folder: Path, workspace: Path, *, stopping: Callable[[], bool] = bool) -> Guards:
@@ -86,7 +89,7 @@ class Guards:
             E_KEY_FILE.
         """
         key = signing_key(folder / "secrets" / "signing.key")
-        return Guards(Approvals(folder), AuditLog(folder), key, Answers(workspace / "steps", stopping=stopping))
+        return Guards(Approvals(folder), AuditLog(folder), key, Answers(workspace / "steps", stopping=stopping), Ledger(folder))
 
     def note(self, job: Job, update: Update) -> None:
         """Write into the audit log what came of a job."""

@@ -14,6 +14,7 @@ from flwr.serverapp import ServerApp
 
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
+from server.runs.receipts import Receipts
 from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
@@ -51,7 +52,8 @@ def main(grid: Grid, context: Context) -> None:
         return
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
         keys = signing_keys(folder.parents[1] / "sites.json", roster)
-        run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
+        receipts = Receipts(folder.parents[1] / "receipts.json")
+        run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys, receipts=receipts)
 
 
 def strategy_of(experiment: Experiment, model: object) -> Strategy:
@@ -83,10 +85,12 @@ def run_experiment(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
+    receipts: Receipts | None = None,
 ) -> RoundState:
     """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
 
-    `sites` is the roster by registered name, `keys` their signing keys; without them every site that says hello takes part (simulation).
+    `sites` is the roster by registered name, `keys` their signing keys, `receipts` those of their privacy ledgers; without
+    them every site that says hello takes part (simulation).
     """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
@@ -121,6 +125,7 @@ def run_experiment(
         sites=sites,
         waiting=waiting,
         keys=keys,
+        receipts=receipts,
     )
     write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster, keys=keys))
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})

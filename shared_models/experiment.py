@@ -9,6 +9,7 @@ name, title, seed
 [strategy]     a line of STRATEGIES and its knobs
 [federation]   rounds, quorum, deadline, compression
 [evaluation]   metrics, validation share, folds
+[privacy]      unit, noise, clipping norm and delta of differential privacy
 [simulation]   phantom hospitals: read by `sim/` only and never sent to a site
 """
 
@@ -128,6 +129,19 @@ class Evaluation(Section):
     headline: str = "auroc_macro"
 
 
+class Privacy(Section):
+    """Differential privacy of what a site sends: whose presence is hidden, with how much noise.
+
+    `unit` is what counts as one: a patient with all slices, scans and visits, a record, or a whole site. `noise_multiplier` is the standard
+    deviation of the noise over `clip`, the largest norm of one unit's part. `train.batch` is then the expected number of units a step.
+    """
+
+    unit: Literal["none", "patient", "record", "site"] = "none"
+    noise_multiplier: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+
+
 class Experiment(Section):
     """A whole experiment. Unknown keys are refused and all faults are listed at once.
 
@@ -150,6 +164,7 @@ class Experiment(Section):
     strategy: Choice | None = None
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
+    privacy: Privacy = Privacy()
     simulation: dict[str, Any] | None = None
 
     @staticmethod

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from server.runs.check import check_content, check_sender, open_update
 from server.runs.checkpoint import RoundState, save
 from server.runs.journal import sweep, take_up, write_note
+from server.runs.receipts import Receipts
 from server.runs.roster import REJOIN_S, Waiting, refresh
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
@@ -152,6 +153,7 @@ def run_rounds(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
+    receipts: Receipts | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
 
@@ -178,6 +180,8 @@ def run_rounds(
         Told which sites a round is waiting for.
     keys : mapping of str, optional
         Registered signing key of each site: an update that its site did not sign is refused. None: sites have none (simulation).
+    receipts : Receipts, optional
+        Of the sites' privacy ledgers: brought back with each job, renewed by each update. None: sites have none (simulation).
 
     Raises
     ------
@@ -196,14 +200,22 @@ def run_rounds(
         # What a reply answers: a reply that outlived a crash counts only for the very same question. A simulation repeats its round instead.
         asked = {"run": at.run, "round": number, "model": digest(at.state)} if durable else {}
         rule = {**strategy.rule, "lr_factor": learning_rate_factor(experiment.train, number, settings.rounds)}
-        job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule)
+        job = Job(
+            run=at.run,
+            round=number,
+            kind="fit",
+            state=at.state,
+            experiment=text,
+            rule=rule,
+            receipts=receipts.of(list(roster.values())) if receipts else {},
+        )
         for attempt in range(1, settings.retries + 2):
             began = time.monotonic()
             spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable)
             known = take_up(spool, asked=asked) if asked and attempt == 1 else {}
             if not known:
                 spool.clear()
-            records = _gather(grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys)
+            records = _gather(grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys, receipts=receipts)
             valid = [reply.site for reply in spool.replies]
             if len(valid) >= settings.quorum:
                 break
@@ -253,6 +265,7 @@ def _gather(
     known: dict[str, dict[str, Any]],
     asked: dict[str, Any],
     keys: Mapping[str, str] | None = None,
+    receipts: Receipts | None = None,
 ) -> dict[str, SiteRecord]:
     records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted({*roster.values(), *known})}
     records |= {site: SiteRecord(**record) for site, record in known.items()}
@@ -271,6 +284,8 @@ def _gather(
         record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
         try:
             check_sender(update, run=job.run, round=job.round, site=site, key=None if keys is None else keys.get(site, ""))
+            if receipts is not None:  # whatever becomes of the update: the site has paid for it
+                receipts.keep(site, update.receipt)
             update = open_update(update, job.state, compression)
             record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
             spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
