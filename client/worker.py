@@ -12,18 +12,22 @@ import time
 import traceback
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from client.guards import Guards
 from client.privacy.codes import outward
 from client.privacy.gate import Measured, release, release_metrics, write_down
+from client.privacy.masking import Masking
 from client.privacy.meter import Meter
 from client.privacy.policy import enforce, is_private
 from client.privacy.quiet import quiet
+from client.privacy.summand import STAGES, answer_stage, sealing
 from client.privacy.support import support_of, supported
 from client.selection import measure, split_records
 from client.site import Site
-from client.training import FITTERS
+from client.training import FITTERS, PRIVATE_FITTERS
+from client.training.device import training_on
 from client.training.fitter import round_seed
 from client.training.records import Records
 from client.training.residual import pack_update
@@ -32,6 +36,7 @@ from client.training.steps import Stopped
 from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
+from shared_models.core.choices import look_up
 from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
@@ -67,7 +72,8 @@ class Worker:
         empty = Update(run=job.run, round=job.round, site=self.site.site.name)
         if job.kind == "hello":
             return empty
-        update = self._attempt(job, empty)
+        with training_on(self.site.site.device):
+            update = self._attempt(job, empty)
         if self.guards is not None:
             self.guards.note(job, update)
         return update
@@ -76,8 +82,10 @@ class Worker:
         try:
             experiment = Experiment.from_json(job.experiment)
             if self.guards is None:
-                return self._work(job, experiment, empty)
+                return answer_stage(job, experiment, empty, self.site, self._masking()) if job.kind in STAGES else self._work(job, experiment, empty)
             self.guards.approvals.check_experiment(experiment)
+            if job.kind in STAGES:
+                return answer_stage(job, experiment, empty, self.site, self._masking())
             if (known := self.guards.answers.find(job)) is not None:
                 write_down(known, self._record, again=True)
                 return known
@@ -102,30 +110,32 @@ class Worker:
         if self.guards is not None:
             self.guards.ledger.check_receipt(job.receipts.get(self.site.site.name, ""))
         enforce(experiment, policy)
+        seal = sealing(job, experiment, self._masking())
         training, validation = self.records(experiment)
-        # Numbers about single patients' scores are not made private by the noise in the weights: with privacy none leave.
+        # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
         measured = {} if private else measure(experiment, job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, policy))
-            return release(update, layout={}, policy=policy, record=self._record, key=key)
-        rule, factor = rule_of(job.rule, job.extra)
+            return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
+        rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra)
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
         training = self._supported(experiment, training)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
-        meter = Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
+        meter = self._meter(job, experiment, training)
+        fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit") if private else FITTERS[spec.fit]
+        paid = {"spend": meter.spend, "summed": seal is not None} if private else {}
         began = time.monotonic()
         with nullcontext() if self.guards is None else quiet(self._places):
-            paid = {"spend": meter.spend} if private else {}
-            fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
-        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, len(training), time.monotonic() - began)
+            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
+        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
         if private:
             meter.check()
         elif fitted.loss is not None:
-            measured["train_loss"] = Measured(fitted.loss, len(set(training.names)))
+            measured["train_loss"] = Measured(fitted.loss, training.patients)
         packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
         state = fitted.state
-        if spec.fit == "gradient":
+        if spec.fit == "gradient" and not private:  # noise falls on every array
             from client.training.used import check_unused  # torch is imported by the first network, not by the first table
 
             check_unused(experiment, state, job.state, training.inputs.shape[1:])
@@ -135,7 +145,7 @@ class Worker:
             empty,
             state=state,
             extra=fitted.extra,
-            num_cases=len(training),
+            num_cases=training.patients if private or experiment.data.kind == "studies" else len(training),
             steps=fitted.steps,
             metrics=release_metrics(measured, policy),
             receipt="" if self.guards is None else self.guards.ledger.receipt(),
@@ -149,7 +159,11 @@ class Worker:
             support=None if private else support_of(training.labels, training.names, len(experiment.data.classes)),
             counts=spec.counts,
             most_steps=max(1, experiment.train.steps or experiment.train.epochs * math.ceil(len(training) / experiment.train.batch)),
+            seal=seal and partial(seal, measured),
         )
+
+    def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
+        return Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
 
     def _supported(self, experiment: Experiment, training: Records) -> Records:
         """Leave out, or refuse, what too few patients stand behind: before training, so that time tells nothing."""
@@ -173,6 +187,10 @@ class Worker:
         if experiment.digest not in self._ready:
             self._ready = {experiment.digest: split_records(self.site, experiment)}
         return self._ready[experiment.digest]
+
+    def _masking(self) -> Masking:
+        key, peers = (None, None) if self.guards is None else (self.guards.key, self.guards.peers)
+        return Masking.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
 
     @property
     def _record(self) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from client.privacy.accountant import epsilon
 from client.privacy.ledger import SLACK, Ledger, patients_of
 from client.privacy.plan import steps_of
@@ -21,6 +23,8 @@ def foreseen(experiment: Experiment, site: Site) -> list[Refused]:
     sigma, limits = experiment.privacy.noise_multiplier, site.policy.privacy
     if not is_private(experiment) or sigma is None:
         return []
+    if experiment.federation.secure_sum is None:  # alone, a site's share of the noise is all the noise there is
+        sigma /= math.sqrt(experiment.privacy.noise_share)
     try:
         names = training_names(site, experiment)
     except BadCohort:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -88,6 +88,7 @@ def release(
     support: Support | None = None,
     counts: Mapping[str, str] | None = None,
     most_steps: int | None = None,
+    seal: Callable[[Update], Update] | None = None,
 ) -> Update:
     """Let `update` leave, signed, or refuse.
 
@@ -109,6 +110,8 @@ def release(
         Arrays that are numbers of records, as the model's `ModelSpec.counts` declares them.
     most_steps : int, optional
         Steps that the experiment asked for.
+    seal : callable, optional
+        Masks what was let through (secure sum); what it returns is what leaves.
 
     Raises
     ------
@@ -133,6 +136,7 @@ def release(
     size = size_bytes(update.state)
     if size > policy.max_payload_mb * 1e6:
         raise Refused("an update must stay under the site's largest payload", value=size, code="E_PAYLOAD")
+    update = seal(update) if seal else update
     write_down(update, record)
     return replace(update, signature=sign(key, signed_bytes(update))) if key else update
 
@@ -152,7 +156,7 @@ def write_down(update: Update, record: Path, *, again: bool = False) -> None:
         "time": round(time.time(), 3),
         "run": update.run,
         "round": update.round,
-        "bytes": size_bytes(update.state),
+        "bytes": size_bytes(update.state) + size_bytes(update.extra),
         "keys": len(update.state),
         "num_cases": update.num_cases,
         "metrics": update.metrics,

@@ -3,7 +3,7 @@
 A budget follows the patient. Each entry names its cohort, the set of patients that could be drawn; what a patient has spent is the
 composition of all entries whose cohort holds that patient, over rounds, runs, experiments and restarts. A new cohort that shares one
 patient with an old one thus inherits what the old one spent, and adding or removing patients gives nobody a new budget. Names that cannot
-be compared (other pseudonym keys, another patch file: `Patients.naming`) count as the same patients. The site refuses a charge when the
+be compared (other pseudonym keys, another patch file or table: `Patients.naming`) count as the same patients. The site refuses a charge when the
 worst-off patient of the cohort would exceed the limit.
 
     ledger.db             entries (SQLite, append-only), each signed with the site's approver key and chained to the one before; cohorts
@@ -302,10 +302,11 @@ class Ledger:
 def patients_of(site: Site, experiment: Experiment, names: Iterable[str]) -> Patients:
     """Return the ledger's patients for the record names of an experiment at `site`.
 
-    Pseudonyms of studies are compared under the site's key. A patch file's names mean nothing outside that very file.
+    Pseudonyms of studies are compared under the site's key. The names in a patch file or a table mean nothing outside that very file.
     """
-    if experiment.data.kind == "patches" and site.site.patches is not None:
-        return Patients(f"patches {sha256_file(site.path(site.site.patches))[:32]}", tuple(names))
+    file = {"patches": site.site.patches, "table": site.site.table}.get(experiment.data.kind)
+    if file is not None:
+        return Patients(f"{experiment.data.kind} {sha256_file(site.path(file))[:32]}", tuple(names))
     key = site.workspace / "site.key"
     return Patients(f"studies {sha256(b'ledger' + key.read_bytes())[:32]}" if key.exists() else "studies", tuple(names))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from client.privacy.ledger import Ledger, Limits, Patients, patients_of
 from client.privacy.quiet import lifted
 from client.privacy.spending import Spend
+from client.privacy.statement import spoken, statement
 from client.site import Site
 from shared_models.core.errors import Refused
 from shared_models.experiment import Experiment
 from shared_models.messages import Job
+
+log = logging.getLogger("fedild.worker")
 
 
 class Meter:
@@ -53,6 +57,7 @@ class Meter:
                 budget = Limits(limits.epsilon_limit, limits.epsilon_per_run, limits.delta)
                 self.ledger.charge(self._patients(), spend, run=self.job.run, round=self.job.round, limits=budget)
         self.spent.append(spend)
+        log.info("round %s: %s", self.job.round, spoken(statement([spend])))
 
     def check(self) -> None:
         """Refuse a private update that was never paid for.

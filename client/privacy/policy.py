@@ -15,9 +15,6 @@ from shared_models.experiment import Experiment
 if TYPE_CHECKING:
     from client.site import Policy
 
-PRIVATE_UNITS = ("patient", "record")
-"""Units whose noise the site itself adds, and its ledger counts."""
-
 
 def breaches(experiment: Experiment, policy: Policy) -> list[Refused]:
     """Return every rule of `policy` that `experiment` breaks: `fedild check` shows them before anything is sent."""
@@ -32,7 +29,7 @@ def enforce(experiment: Experiment, policy: Policy) -> None:
 
 def is_private(experiment: Experiment) -> bool:
     """Return whether the site itself makes its update private, and so charges its ledger."""
-    return experiment.privacy.unit in PRIVATE_UNITS
+    return experiment.privacy.at_sites
 
 
 def _model(experiment: Experiment, policy: Policy) -> Refused | None:
@@ -58,7 +55,7 @@ def _strategy(experiment: Experiment, policy: Policy) -> Refused | None:
 
 
 def _secure_sum(experiment: Experiment, policy: Policy) -> Refused | None:
-    if not policy.secure_sum or getattr(experiment.federation, "secure_sum", None) is not None:
+    if not policy.secure_sum or experiment.federation.secure_sum is not None:
         return None
     return Refused("this site sends its updates through the secure sum alone", remedy="federation.secure_sum = true", code="E_POLICY_SUM")
 

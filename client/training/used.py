@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from shared_models.catalogue import build, spec_of
+from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice
 from shared_models.core.errors import Refused
@@ -30,20 +30,20 @@ def check_unused(experiment: Experiment, state: State, received: State, shape: t
     Refused
         E_UNUSED.
     """
-    used = _used(experiment.model.model_dump_json(), len(experiment.data.classes), shape)
+    used = _used(experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes), shape)
     unused = [key for key in received if key in state and key not in used]
     if any(state[key].tobytes() != received[key].tobytes() for key in unused):
         raise Refused("an array that the model does not use comes back as it came", code="E_UNUSED")
 
 
 @functools.lru_cache(maxsize=16)
-def _used(choice: str, classes: int, shape: tuple[int, ...]) -> frozenset[str]:
+def _used(choice: str, inputs: int, classes: int, shape: tuple[int, ...]) -> frozenset[str]:
     """Return parameters that one backward pass reaches and buffers that one forward pass changes."""
     chosen = Choice.model_validate_json(choice)
     loss_of = spec_of(chosen).loss
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build(chosen, inputs=1, outputs=classes).train()
+        model = build(chosen, inputs=inputs, outputs=classes).train()
         before = {key: value.clone() for key, value in model.named_buffers()}
         logits = model(torch.rand(2, *shape))
         labels = torch.zeros(2, dtype=torch.long)

@@ -19,7 +19,7 @@ from client.privacy.accountant import epsilon
 from client.privacy.ledger import Ledger
 from client.privacy.spending import Spend
 from client.site import Site
-from client.training import FITTERS
+from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.fitter import Fitted
 from client.worker import Worker
 from server.app import run_experiment
@@ -43,10 +43,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     plain, taken = FITTERS["sums"], []
 
     def private(
-        experiment: Experiment, state: State, records: Any, *, spend: Callable[[Spend], None] | None = None, seed: int, **options: Any
+        experiment: Experiment, state: State, records: Any, *, spend: Callable[[Spend], None], summed: bool, seed: int, **options: Any
     ) -> Fitted:
-        if spend is None:
-            return plain(experiment, state, records, seed=seed, **options)
+        del summed
         if experiment.privacy.noise_multiplier != 9.0:  # 9: a trainer that forgets
             people = len(set(records.names))
             spend(
@@ -55,7 +54,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         taken.append("a round")
         return plain(experiment, state, records, seed=seed, **options)
 
-    monkeypatch.setitem(FITTERS, "sums", private)
+    monkeypatch.setitem(PRIVATE_FITTERS, "sums", private)
     return taken
 
 
@@ -134,7 +133,7 @@ def test_a_trainer_that_says_less_than_the_experiment(tmp_path: Path, monkeypatc
         spend(Spend(1.5, 0.25, 10, 1, "patient", 1.0, 1e-5, "1"))  # one patient, it says
         return Fitted({}, 1)
 
-    monkeypatch.setitem(FITTERS, "sums", lying)
+    monkeypatch.setitem(PRIVATE_FITTERS, "sums", lying)
     assert worker_of(folder).handle(job_of(experiment)).code == "E_SPEND"
 
 

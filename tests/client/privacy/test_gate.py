@@ -221,7 +221,6 @@ class TestPolicy:
             ({"required": True}, {}, ["E_POLICY_PRIVACY", "E_POLICY_NOISE"]),
             ({"epsilon_limit": 8}, {}, ["E_POLICY_PRIVACY", "E_POLICY_NOISE"]),  # a limit asks for privacy
             ({"required": True}, {"unit": "patient", "noise_multiplier": 1.0}, []),
-            ({"required": True}, {"unit": "patient"}, ["E_POLICY_NOISE"]),
             ({"required": True}, {"unit": "record", "noise_multiplier": 1.0}, ["E_POLICY_PRIVACY"]),
             ({"required": True}, {"unit": "site", "noise_multiplier": 1.0}, ["E_POLICY_PRIVACY"]),
             ({"required": True, "units": ("record",)}, {"unit": "record", "noise_multiplier": 1.0}, []),

@@ -28,7 +28,9 @@ from tests.client.sites import table_experiment, table_site
 
 def experiment_of(noise: float | None = None, delta: float = 1e-5) -> Experiment:
     base = table_experiment(rounds=4)
-    return base.model_copy(update={"train": Train(epochs=2, batch=16), "privacy": Privacy(unit="patient", noise_multiplier=noise, delta=delta)})
+    return base.model_copy(
+        update={"train": Train(epochs=2, batch=16), "privacy": Privacy(unit="patient" if noise else "none", noise_multiplier=noise, delta=delta)}
+    )
 
 
 @pytest.mark.parametrize(("patients", "target"), [(80, 1.0), (80, 8.0), (500, 2.0)])
