@@ -15,6 +15,7 @@ from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
 from server.runs.place import folder_of
+from server.runs.receipts import Receipts
 from server.runs.roll import take_roll
 from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds
@@ -58,8 +59,17 @@ def main(grid: Grid, context: Context) -> None:
         certificate = None
         if experiment.federation.secure_sum is not None:
             certificate = certify(folder.name, keys, signing_key(folder.parents[1] / "secrets" / "signing.key"))
-        told, waiting = standing.told, standing.waiting
-        run_experiment(grid, experiment, folder, sites=roster, on_round=told, waiting=waiting, keys=keys, certificate=certificate)
+        run_experiment(
+            grid,
+            experiment,
+            folder,
+            sites=roster,
+            on_round=standing.told,
+            waiting=standing.waiting,
+            keys=keys,
+            certificate=certificate,
+            receipts=Receipts(folder.parents[1] / "receipts.json"),
+        )
 
 
 def strategy_of(experiment: Experiment, model: object) -> Strategy:
@@ -103,11 +113,12 @@ def run_experiment(
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
     certificate: dict[str, Any] | None = None,
+    receipts: Receipts | None = None,
 ) -> RoundState:
     """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
 
     `sites` is the roster by registered name, `keys` their signing keys, `certificate` these under the consortium's
-    signature; without them every site that says hello takes part (simulation).
+    signature, `receipts` those of their privacy ledgers; without them every site that says hello takes part (simulation).
     """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
@@ -143,6 +154,7 @@ def run_experiment(
         waiting=waiting,
         keys=keys,
         certificate=certificate,
+        receipts=receipts,
     )
     site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, certificate=certificate)
     write_json(folder / "site_metrics.json", site_metrics)

@@ -49,6 +49,10 @@ _SITE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})?")
 _CODE = re.compile(r"(E_[A-Z0-9_]{1,60})?")
 _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SIGNATURE = re.compile(r"([0-9a-f]{128})?")
+_RECEIPT = re.compile(r"([0-9]{1,9}-[0-9a-f]{64}-[0-9a-f]{128})?")
+
+_UPDATE: dict[str, type] = dict.fromkeys(("run", "site", "code", "signature", "receipt"), str)
+_UPDATE |= {"round": int, "num_cases": int, "steps": int, "metrics": dict}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Job:
         The strategy's half at the site: a name in the site's RULES and its numbers.
     extra : State
         Arrays of the strategy (control variates and the like).
+    receipts : dict
+        By site, what it last said of its privacy ledger: a site whose ledger is older refuses.
     """
 
     run: str
@@ -80,6 +86,7 @@ class Job:
     experiment: str = ""
     rule: dict[str, Any] = field(default_factory=dict)
     extra: State = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class Update:
         Empty, or why the site refused (``E_POLICY_MODEL`` ...). Never a text.
     signature : str
         Empty, or the site's Ed25519 signature of `signed_bytes` as 128 hexadecimal digits.
+    receipt : str
+        Empty, or number, hash and signature of the last entry of the site's privacy ledger, for the server to keep and bring back.
     """
 
     run: str
@@ -114,16 +123,17 @@ class Update:
     metrics: dict[str, float] = field(default_factory=dict)
     code: str = ""
     signature: str = ""
+    receipt: str = ""
 
 
 def job_head(job: Job) -> dict[str, Any]:
     """Return everything of `job` but its arrays, as JSON values."""
-    return {"run": job.run, "round": job.round, "kind": job.kind, "experiment": job.experiment, "rule": job.rule}
+    return {"run": job.run, "round": job.round, "kind": job.kind, "experiment": job.experiment, "rule": job.rule, "receipts": job.receipts}
 
 
 def update_head(update: Update) -> dict[str, Any]:
     """Return everything of `update` but its arrays, as JSON values."""
-    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code", "signature")
+    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code", "signature", "receipt")
     return {name: getattr(update, name) for name in fields}
 
 
@@ -140,22 +150,28 @@ def signed_bytes(update: Update) -> bytes:
 
 
 def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dict[str, State]) -> Any:
-    names = (
-        {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict}
-        if like is Job
-        else {"run": str, "round": int, "site": str, "num_cases": int, "steps": int, "metrics": dict, "code": str, "signature": str}
-    )
+    names = {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict, "receipts": dict} if like is Job else _UPDATE
     if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
         raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
     if like is Job and head["kind"] not in MESSAGE_TYPES:
         raise BadInput(f"a job's kind is one of {', '.join(MESSAGE_TYPES)}", value=head["kind"])
+    if like is Job:
+        texts = [(_SITE, str(site)) for site in head["receipts"]] + [(_RECEIPT, str(receipt)) for receipt in head["receipts"].values()]
+        if any(pattern.fullmatch(text) is None for pattern, text in texts):
+            raise BadInput("a job brings back receipts by site")
     if like is Update and any(not isinstance(v, float | int) for v in head["metrics"].values()):
         raise BadInput("metrics are numbers")
     if like is Update:
         # These words reach file names, logs and reports of the server: nothing else may be written in them.
-        words = [(_SITE, head["site"]), (_CODE, head["code"]), (_SIGNATURE, head["signature"]), *((_METRIC, name) for name in head["metrics"])]
+        words = [
+            (_SITE, head["site"]),
+            (_CODE, head["code"]),
+            (_SIGNATURE, head["signature"]),
+            (_RECEIPT, head["receipt"]),
+            *((_METRIC, name) for name in head["metrics"]),
+        ]
         if any(pattern.fullmatch(word) is None for pattern, word in words) or len(head["metrics"]) > 100:
-            raise BadInput("an update names its site, code, signature and at most 100 metrics in plain words")
+            raise BadInput("an update names its site, code, signature, receipt and at most 100 metrics in plain words")
     fields: dict[str, Any] = {**head, **arrays}
     return like(**fields)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from server.runs.check import check_content, check_sender, open_update
 from server.runs.exchange import exchange, read
 from server.runs.journal import write_note
+from server.runs.receipts import Receipts
 from server.runs.roster import Waiting
 from server.runs.secure import Ask, Outcome, SecureSum
 from server.strategies.replies import Spool
@@ -39,6 +40,26 @@ class SiteRecord:
     norm: float = 0.0
 
 
+@dataclass(frozen=True)
+class Senders:
+    """What is known of the sites of a run: their signing keys and the receipts of their privacy ledgers; None where sites have none."""
+
+    keys: Mapping[str, str] | None = None
+    receipts: Receipts | None = None
+
+    def check(self, update: Update, *, run: str, round: int, site: str) -> None:
+        """Refuse what is not the site's own answer to this round; keep the receipt that came with it, whatever becomes of the update.
+
+        Raises
+        ------
+        Refused
+            As `check_sender`.
+        """
+        check_sender(update, run=run, round=round, site=site, key=None if self.keys is None else self.keys.get(site, ""))
+        if self.receipts is not None:
+            self.receipts.keep(site, update.receipt)
+
+
 def gather_updates(
     grid: Grid,
     roster: dict[int, str],
@@ -49,7 +70,7 @@ def gather_updates(
     settings: Federation,
     known: dict[str, dict[str, Any]],
     asked: dict[str, Any],
-    keys: Mapping[str, str] | None = None,
+    senders: Senders,
     waiting: Waiting | None = None,
 ) -> dict[str, SiteRecord]:
     """Ask every site of the roster that has not answered yet, check each reply, spool the valid ones; return what each site did.
@@ -74,8 +95,7 @@ def gather_updates(
             waiting(sorted(set(roster.values()) - answered))  # who is lost is among these: seen at once, not at the deadline
         if site is None:
             continue  # an error made by the network layer for a dead node: the site stays E_NO_REPLY
-        key = None if keys is None else keys.get(site, "")
-        records[site] = _take(message, site, job, spool, model=model, settings=settings, compression=compression, asked=asked, key=key)
+        records[site] = _take(message, site, job, spool, model=model, settings=settings, compression=compression, asked=asked, senders=senders)
         del message  # a large reply has gone before the next one comes
     if lost and waiting is not None:
         waiting([])
@@ -92,7 +112,7 @@ def _take(
     settings: Federation,
     compression: Compression | None,
     asked: dict[str, Any],
-    key: str | None,
+    senders: Senders,
 ) -> SiteRecord:
     update = read(message)
     record = SiteRecord(refused="E_CONTENT" if update is None else update.code or None)
@@ -101,7 +121,7 @@ def _take(
     record.num_cases, record.steps, record.bytes = update.num_cases, update.steps, size_bytes(update.state) + size_bytes(update.extra)
     record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
     try:
-        check_sender(update, run=job.run, round=job.round, site=site, key=key)
+        senders.check(update, run=job.run, round=job.round, site=site)
         update = open_update(update, job.state, compression)
         record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
         spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
@@ -112,7 +132,7 @@ def _take(
     return record
 
 
-def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, keys: Mapping[str, str] | None) -> Ask:
+def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders: Senders) -> Ask:
     """Return what asks sites by name and gives back what is their own and of this round."""
     nodes = {site: node for node, site in roster.items()}
 
@@ -123,7 +143,7 @@ def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, keys: M
                 continue
             try:
                 if update is not None and not update.code:
-                    check_sender(update, run=run, round=round, site=site, key=None if keys is None else keys.get(site, ""))
+                    senders.check(update, run=run, round=round, site=site)
                 yield site, "E_CONTENT" if update is None else update.code or update
             except Refused as error:
                 yield site, error.code

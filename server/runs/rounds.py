@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.runs.check import REJECTIONS, check_sender
+from server.runs.check import REJECTIONS
 from server.runs.checkpoint import RoundState, save
 from server.runs.exchange import exchange, read
-from server.runs.gathering import ALL_SITES, SiteRecord, gather_sum, gather_updates, line_to
+from server.runs.gathering import ALL_SITES, Senders, SiteRecord, gather_sum, gather_updates, line_to
 from server.runs.journal import sweep, take_up
+from server.runs.receipts import Receipts
 from server.runs.roll import HELLO_S, welcome
 from server.runs.roster import REJOIN_S, Waiting, refresh
 from server.runs.secure import SecureSum
@@ -68,6 +69,7 @@ def run_rounds(
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
     certificate: dict[str, Any] | None = None,
+    receipts: Receipts | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
 
@@ -96,6 +98,8 @@ def run_rounds(
         Registered signing key of each site: an update that its site did not sign is refused. None: sites have none (simulation).
     certificate : dict, optional
         The same keys under the consortium's signature: what the sites of a secure sum know each other by.
+    receipts : Receipts, optional
+        Of the sites' privacy ledgers: brought back with each job, renewed by each update. None: sites have none (simulation).
 
     Raises
     ------
@@ -106,6 +110,7 @@ def run_rounds(
     settings = experiment.federation
     at, start.state = replace(start), {}  # whoever called holds `start` to the end, and with it a model that is long out of date
     text = experiment.for_sites().to_json()
+    senders = Senders(keys, receipts)
     secure = None if settings.secure_sum is None else SecureSum(experiment, run=start.run, certificate=certificate)
     sweep(folder, next_round=start.round + 1)
     for number in range(start.round + 1, settings.rounds + 1):
@@ -117,7 +122,8 @@ def run_rounds(
         asked = {"run": at.run, "round": number, "model": digest(at.state)} if durable else {}
         at.state = Packed(at.state)
         rule = {**strategy.rule, "lr_factor": learning_rate_factor(experiment.train, number, settings.rounds)}
-        job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule)
+        brought = receipts.of(list(roster.values())) if receipts else {}
+        job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule, receipts=brought)
         valid: list[str] = []
         for attempt in range(1, settings.retries + 2):
             if attempt > 1 and sites is not None:  # the sites of a simulation would fail in the same way at once
@@ -131,11 +137,11 @@ def run_rounds(
                 spool.clear()
             if secure is None:
                 records = gather_updates(
-                    grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, keys=keys, waiting=waiting
+                    grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, senders=senders, waiting=waiting
                 )
                 valid, total = [reply.site for reply in spool.replies], None
             else:
-                line = line_to(grid, roster, run=at.run, round=number, keys=keys)
+                line = line_to(grid, roster, run=at.run, round=number, senders=senders)
                 records, total = gather_sum(secure, line, roster, job, spool, model=model, settings=settings, known=known, asked=asked)
                 valid = [site for site, record in records.items() if total is not None and record.refused is None]
             if len(valid) >= settings.quorum:
@@ -177,8 +183,9 @@ def judge(
     Under the secure sum there is one entry, `ALL_SITES`, with the mean over the patients.
     """
     job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
+    senders = Senders(keys)
     if experiment.federation.secure_sum is not None:
-        line = line_to(grid, roster, run=job.run, round=job.round, keys=keys)
+        line = line_to(grid, roster, run=job.run, round=job.round, senders=senders)
         secure = SecureSum(experiment, run=job.run, certificate=certificate)
         total = secure.sum(job, line, sites=roster.values(), current=None).total
         return {} if total is None else {ALL_SITES: dict(sorted(total.metrics.items()))}
@@ -189,7 +196,7 @@ def judge(
         if update is None or update.code or site is None:
             continue
         with suppress(Refused):
-            check_sender(update, run=job.run, round=job.round, site=site, key=None if keys is None else keys.get(site, ""))
+            senders.check(update, run=job.run, round=job.round, site=site)
             metrics[site] = update.metrics
     return dict(sorted(metrics.items()))
 
