@@ -15,9 +15,9 @@ from pathlib import Path
 
 from client.guards import Guards
 from client.privacy.gate import Measured, release, release_metrics, write_down
-from client.privacy.masking import Masking
 from client.privacy.policy import enforce
-from client.privacy.summand import STAGES, answer_stage, sealing
+from client.privacy.secure_sum.member import Member
+from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS
@@ -74,10 +74,10 @@ class Worker:
         try:
             experiment = Experiment.from_json(job.experiment)
             if self.guards is None:
-                return answer_stage(job, experiment, empty, self.site, self._masking()) if job.kind in STAGES else self._work(job, experiment, empty)
+                return answer_stage(job, experiment, empty, self.site, self._member()) if job.kind in STAGES else self._work(job, experiment, empty)
             self.guards.approvals.check_experiment(experiment)
             if job.kind in STAGES:
-                return answer_stage(job, experiment, empty, self.site, self._masking())
+                return answer_stage(job, experiment, empty, self.site, self._member())
             if (known := self.guards.answers.find(job)) is not None:
                 write_down(known, self._record, again=True)
                 return known
@@ -99,7 +99,7 @@ class Worker:
     def _work(self, job: Job, experiment: Experiment, empty: Update) -> Update:
         key = None if self.guards is None else self.guards.key
         enforce(experiment, self.site.policy)
-        seal = sealing(job, experiment, self._masking())
+        seal = sealing(job, experiment, self._member())
         training, validation = self.records(experiment)
         measured = measure(experiment, job.state, validation)
         if job.kind == "judge":
@@ -135,9 +135,9 @@ class Worker:
             self._ready = {experiment.digest: split_records(self.site, experiment)}
         return self._ready[experiment.digest]
 
-    def _masking(self) -> Masking:
+    def _member(self) -> Member:
         key, peers = (None, None) if self.guards is None else (self.guards.key, self.guards.peers)
-        return Masking.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
+        return Member.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
 
     @property
     def _record(self) -> Path:

@@ -18,7 +18,8 @@ from server.runs.check import check_content, check_sender, open_update
 from server.runs.checkpoint import RoundState, save
 from server.runs.journal import sweep, take_up, write_note
 from server.runs.roster import REJOIN_S, Waiting, refresh
-from server.runs.secure import Ask, Outcome, SecureSum
+from server.runs.secure import Outcome, SecureSum
+from server.runs.secure_group import Ask
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
 from shared_models.compression import compression_of
@@ -158,7 +159,7 @@ def run_rounds(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
-    certificate: dict[str, Any] | None = None,
+    secure: SecureSum | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
 
@@ -185,8 +186,8 @@ def run_rounds(
         Told which sites a round is waiting for.
     keys : mapping of str, optional
         Registered signing key of each site: an update that its site did not sign is refused. None: sites have none (simulation).
-    certificate : dict, optional
-        The same keys under the consortium's signature: what the sites of a secure sum know each other by.
+    secure : SecureSum, optional
+        Sums the updates under masks: none of them is seen.
 
     Raises
     ------
@@ -196,7 +197,6 @@ def run_rounds(
     settings = experiment.federation
     at = start
     text = experiment.for_sites().to_json()
-    secure = None if settings.secure_sum is None else SecureSum(experiment, run=start.run, certificate=certificate)
     sweep(folder, next_round=start.round + 1)
     for number in range(start.round + 1, settings.rounds + 1):
         if sites is None:
@@ -247,16 +247,15 @@ def judge(
     experiment: Experiment,
     roster: dict[int, str],
     keys: Mapping[str, str] | None = None,
-    certificate: dict[str, Any] | None = None,
+    secure: SecureSum | None = None,
 ) -> dict[str, dict[str, float]]:
     """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released.
 
     Under the secure sum there is one entry, `ALL_SITES`, with the mean over the patients.
     """
     job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
-    if experiment.federation.secure_sum is not None:
+    if secure is not None:
         line = _line(grid, roster, run=job.run, round=job.round, keys=keys)
-        secure = SecureSum(experiment, run=job.run, certificate=certificate)
         total = secure.sum(job, line, sites=roster.values(), current=None).total
         return {} if total is None else {ALL_SITES: dict(sorted(total.metrics.items()))}
     metrics: dict[str, dict[str, float]] = {}
