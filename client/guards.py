@@ -6,6 +6,7 @@ inside the round. So a messenger, a SuperNode or a server that was killed may si
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from shared_models.core.state import digest, size_bytes
 from shared_models.messages import Job, Update, from_frame, job_head, to_frame
 from shared_models.signing import signing_key
 
+SEAL_BYTES = 32
+
 
 class Answers:
     """The last answer of a site, and the step checkpoint of the round under way; both in ``workspace/steps``, 0600.
@@ -30,23 +33,28 @@ class Answers:
         ``workspace/steps``.
     stopping : callable
         Says yes once the worker is to end.
+    key : bytes
+        Seals the answer (HMAC-SHA-256, RFC 2104): one that was damaged, or signed with a key that the site has changed since, is made again.
     """
 
-    def __init__(self, folder: Path, *, stopping: Callable[[], bool] = bool) -> None:
-        self.folder, self.stopping = folder, stopping
+    def __init__(self, folder: Path, *, stopping: Callable[[], bool] = bool, key: bytes = b"") -> None:
+        self.folder, self.stopping, self.key = folder, stopping, key
         self._question: tuple[Job | None, str] = (None, "")
 
     def find(self, job: Job) -> Update | None:
         """Return the answer that was given to this very question (run, round, model, experiment, rule), if it was the last one."""
         try:
-            return from_frame(self._path(job, "frame").read_bytes(), Update)
+            kept = self._path(job, "frame").read_bytes()
+            seal, frame = kept[:SEAL_BYTES], kept[SEAL_BYTES:]
+            return from_frame(frame, Update) if hmac.compare_digest(seal, hmac.digest(self.key, frame, "sha256")) else None
         except (OSError, FedILDError):
             return None
 
     def keep(self, job: Job, update: Update) -> None:
         """Keep a released answer; earlier answers and checkpoints go."""
         path = self._path(job, "frame")
-        write_atomic(path, to_frame(update), mode=0o600)
+        frame = to_frame(update)
+        write_atomic(path, [hmac.digest(self.key, frame, "sha256"), frame], mode=0o600)
         self._remove_others(path.name)
 
     def steps(self, job: Job, names: Sequence[str]) -> StepFile:
@@ -88,7 +96,8 @@ class Guards:
             E_KEY_FILE.
         """
         key = signing_key(folder / "secrets" / "signing.key")
-        return Guards(Approvals(folder), AuditLog(folder), key, Answers(workspace / "steps", stopping=stopping), Peers(folder))
+        answers = Answers(workspace / "steps", stopping=stopping, key=key)
+        return Guards(Approvals(folder), AuditLog(folder), key, answers, Peers(folder))
 
     def note(self, job: Job, update: Update) -> None:
         """Write into the audit log what came of a job."""

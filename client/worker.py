@@ -18,9 +18,12 @@ from client.privacy.gate import Measured, release, release_metrics, write_down
 from client.privacy.policy import enforce
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
+from client.privacy.spending import Spend
+from client.privacy.statement import spoken, statement
 from client.selection import measure, split_records
 from client.site import Site
-from client.training import FITTERS
+from client.training import FITTERS, PRIVATE_FITTERS
+from client.training.device import training_on
 from client.training.fitter import round_seed
 from client.training.records import Records
 from client.training.residual import pack_update
@@ -29,7 +32,8 @@ from client.training.steps import Stopped
 from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
-from shared_models.core.errors import FedILDError
+from shared_models.core.choices import look_up
+from shared_models.core.errors import FedILDError, Refused
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
 
@@ -54,8 +58,7 @@ class Worker:
     def handle(self, job: Job) -> Update:
         """Do what `job` asks and return what may leave.
 
-        The steps, in order: approval, policy, data, fit, gate. Differential privacy and its ledger are not there yet: they will stand
-        between fit and gate.
+        The steps, in order: approval, policy, data, fit (which says what privacy it will spend before its first step), gate.
 
         Raises
         ------
@@ -65,7 +68,8 @@ class Worker:
         empty = Update(run=job.run, round=job.round, site=self.site.site.name)
         if job.kind == "hello":
             return empty
-        update = self._attempt(job, empty)
+        with training_on(self.site.site.device):
+            update = self._attempt(job, empty)
         if self.guards is not None:
             self.guards.note(job, update)
         return update
@@ -101,17 +105,26 @@ class Worker:
         enforce(experiment, self.site.policy)
         seal = sealing(job, experiment, self._member())
         training, validation = self.records(experiment)
-        measured = measure(experiment, job.state, validation)
+        private = experiment.privacy.at_sites
+        # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
+        measured = {} if private else measure(experiment, job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, self.site.policy))
             return release(update, layout={}, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
+        if len(training) < self.site.policy.min_cases:  # the gate would say the same after the work; before it, no other code can tell how few
+            raise Refused("a site with too few patients sends no model", remedy="take part with more patients", code="E_FEW_CASES")
         rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra)
         began = time.monotonic()
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
-        fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
-        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, len(training), time.monotonic() - began)
+        if private:
+            fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit")
+            summed = seal is not None
+            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, spend=self._spend, summed=summed)
+        else:
+            fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
+        log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
         if fitted.loss is not None:
             measured["train_loss"] = Measured(fitted.loss, len(training))
         packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
@@ -122,12 +135,16 @@ class Worker:
             empty,
             state=state,
             extra=fitted.extra,
-            num_cases=len(training),
+            num_cases=training.patients if private or experiment.data.kind == "studies" else len(training),
             steps=fitted.steps,
             metrics=release_metrics(measured, self.site.policy),
         )
         layout = _layout(experiment, job.state, training)
         return release(update, layout=layout, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
+
+    def _spend(self, spent: Spend) -> None:
+        """Hear what privacy a round is about to spend; what this raises ends the round before its first step."""
+        log.info("%s", spoken(statement([spent])))
 
     def records(self, experiment: Experiment) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""

@@ -1,6 +1,6 @@
 """The Flower ServerApp: reads which experiment to run and where to keep its files, then runs the rounds.
 
-The same object runs in a deployment (started by Flower's superexec) and in the simulation (called by `sim/federation`).
+Flower's superexec starts it in a deployment; the simulation calls `run_experiment` with a folder of its own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from flwr.serverapp import ServerApp
 
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
-from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
+from server.runs.place import folder_of
+from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.secure import SecureSum
 from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
@@ -41,19 +43,16 @@ OnRound = Callable[[RoundRecord, RoundState], None]
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment named in the run's configuration.
 
-    ``experiment`` is the experiment as JSON; ``run-folder`` an absolute folder for checkpoints, the log and the final state. A folder
-    that already holds checkpoints of the same experiment is continued. In a deployment ``sites`` names the roster, separated by commas,
-    the run's identifier is its folder's name, and ``run.json`` there says how the run stands; one process at a time works in a folder.
+    ``experiment`` is the experiment as JSON, ``run`` the run's identifier, ``sites`` the roster, separated by commas. The run's folder is
+    this server's own business: it is found by the environment variable FEDILD_SERVER. A folder that already holds checkpoints of the same
+    experiment is continued; ``run.json`` there says how the run stands; one process at a time works in it.
     """
     configuration = context.run_config
     experiment = Experiment.from_json(str(configuration["experiment"]))
-    folder = Path(str(configuration["run-folder"]))
-    roster = [name for name in str(configuration.get("sites", "")).split(",") if name]
-    if not roster:
-        run_experiment(grid, experiment, folder)
-        return
+    folder = folder_of(str(configuration["run"]))
+    roster = [name for name in str(configuration["sites"]).split(",") if name]
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
-        keys = signing_keys(folder.parents[1] / "sites.json", roster)
+        keys = SigningKeys(folder.parents[1] / "sites.json", roster)
         certificate = None
         if experiment.federation.secure_sum is not None:
             certificate = certify(folder.name, keys, signing_key(folder.parents[1] / "secrets" / "signing.key"))
@@ -77,11 +76,18 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         raise BadChoice(
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
-    if experiment.federation.secure_sum is not None and not STRATEGIES[choice.name].sums:
+    hidden = experiment.federation.secure_sum is not None
+    if hidden and not STRATEGIES[choice.name].sums:
         raise BadChoice(
             f"strategy {choice.name!r} must see every site's update", remedy="leave federation.secure_sum out, or choose another strategy"
         )
-    return strategy(model)
+    if experiment.privacy.unit != "site":
+        return strategy(model)
+    if fit != "gradient":
+        raise BadChoice(f"the privacy of sites is made on weights, not on a model fitted by {fit}", remedy='privacy.unit = "patient"')
+    if hidden:
+        raise BadChoice("the server clips each site's update to hide a site, so it must see it", remedy="leave federation.secure_sum out")
+    return with_site_privacy(strategy(model), experiment.privacy)
 
 
 def run_experiment(

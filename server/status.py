@@ -15,7 +15,7 @@ from server.runs.rounds import ALL_SITES
 from server.runs.standing import read_standing
 from server.sites import consortium_fingerprint, read_sites
 from shared_models.core.files import read_json
-from shared_models.core.supervision import is_locked
+from shared_models.core.locks import is_locked
 from shared_models.experiment import Experiment
 
 

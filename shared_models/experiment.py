@@ -1,7 +1,7 @@
 """The experiment TOML: one file says what is prepared, trained, federated and judged. The server sends it whole inside every Job.
 
 name, title, seed
-[data]         studies or patches, the classes, where the label stands
+[data]         studies, patches or a table; the classes, where the label stands
 [preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
 [inputs]       what a model sees of a prepared study
 [model]        a line of MODELS and its knobs
@@ -9,6 +9,7 @@ name, title, seed
 [strategy]     a line of STRATEGIES and its knobs
 [federation]   rounds, quorum, deadline, compression
 [evaluation]   metrics, validation share, folds
+[privacy]      unit, noise, clipping norm and delta of differential privacy
 [simulation]   phantom hospitals: read by `sim/` only and never sent to a site
 """
 
@@ -30,12 +31,13 @@ class Data(Section):
     """What a record is and which classes it may have.
 
     `merge` maps further labels of the clinical table onto classes (``{probable_UIP = "UIP"}``); a label that is neither a class nor
-    merged leaves the patient out, with a finding.
+    merged leaves the patient out, with a finding. `label` is the column of a table that holds the class.
     """
 
-    kind: Literal["studies", "patches"] = "studies"
+    kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
     target: Literal["diagnosis"] = "diagnosis"
+    label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -70,7 +72,13 @@ class Inputs(Section):
     """What a model sees: lung slices, a lung volume or a patch, in a window of Hounsfield units; or the named `columns` of a table.
 
     `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
-    variables (``age``, ``fvc_percent``): named here, so that every site builds the same table and the approver sees what it holds.
+    variables (``age``, ``fvc_percent``), or columns of the site's own table and indicators of their values (``cp=2``): named here, so that
+    every site builds the same table and the approver sees what it holds. `visits` ``all`` makes every visit of a patient a training record
+    under the patient's one pseudonym; validation always reads the first.
+
+    `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
+    `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row or takes the median of
+    the site's training patients.
     """
 
     slices: Annotated[int, Field(ge=1, le=256)] = 12
@@ -80,6 +88,19 @@ class Inputs(Section):
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
     mask_outside: bool = False
     columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    visits: Literal["first", "all"] = "first"
+    missing: Literal["drop", "median"] = "drop"
+    scale: Literal["none", "site", "range"] = "none"
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Inputs:
+        if bad := sorted(name for name, (low, high) in self.ranges.items() if not low < high):
+            raise ValueError(f"ranges must go from low to high: {bad}")
+        plain = [name for name in self.columns if "=" not in name]
+        if self.scale == "range" and (absent := sorted(set(plain) - set(self.ranges))):
+            raise ValueError(f"scale = 'range' needs a range for every column that is a number: {absent}")
+        return self
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> Inputs:
@@ -93,6 +114,7 @@ class Train(Section):
 
     `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site; ``prior`` adds the logarithm of the site's
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
+    `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -103,6 +125,7 @@ class Train(Section):
     augment: tuple[Choice, ...] = ()
     class_weights: Literal["none", "balanced", "prior"] = "none"
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["full", "mixed"] = "full"
 
 
 class SecureSum(Section):
@@ -156,6 +179,36 @@ class Evaluation(Section):
     headline: str = "auroc_macro"
 
 
+class Privacy(Section):
+    """Differential privacy of what a site sends: whose presence is hidden, with how much noise.
+
+    `unit` is what counts as one: a patient with all slices, scans and visits, a record, or a whole site. `noise_multiplier` is the standard
+    deviation of the noise over `clip`, the largest norm of one unit's part. `train.batch` is then the expected number of units a step.
+    `grad_sample` is how each unit's gradient is found: ``loop`` takes one unit after another, ``functorch`` `microbatch` units at once;
+    ``auto`` chooses by what the model takes. `noise_share` is the number of sites that together make the noise of a secure sum: each adds
+    ``sigma clip / sqrt(noise_share)``.
+    """
+
+    unit: Literal["none", "patient", "record", "site"] = "none"
+    noise_multiplier: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    grad_sample: Literal["auto", "loop", "functorch"] = "auto"
+    microbatch: Annotated[int, Field(ge=1, le=4096)] = 16
+    noise_share: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+    @property
+    def at_sites(self) -> bool:
+        """Whether each site clips and adds noise before anything leaves it."""
+        return self.unit in ("patient", "record")
+
+    @model_validator(mode="after")
+    def _noise_is_named(self) -> Privacy:
+        if self.unit != "none" and self.noise_multiplier is None:
+            raise ValueError("noise_multiplier is required: the standard deviation of the noise over the clip")
+        return self
+
+
 class Experiment(Section):
     """A whole experiment. Unknown keys are refused and all faults are listed at once.
 
@@ -178,7 +231,20 @@ class Experiment(Section):
     strategy: Choice | None = None
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
+    privacy: Privacy = Privacy()
     simulation: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Experiment:
+        if self.privacy.at_sites and self.train.class_weights != "none":
+            raise ValueError("train.class_weights must be none under [privacy]: they are counts of the site's labels, which the noise does not cover")
+        if self.privacy.at_sites and (self.inputs.scale == "site" or self.inputs.missing == "median"):
+            raise ValueError(
+                "inputs.scale = 'site' and missing = 'median' learn from all patients without noise; name public ranges: scale = 'range'"
+            )
+        if self.privacy.noise_share > self.federation.quorum:
+            raise ValueError("privacy.noise_share must not exceed federation.quorum: a sum of fewer sites would lack noise")
+        return self
 
     @staticmethod
     def load(path: str | Path, settings: list[str] | None = None) -> Experiment:

@@ -20,6 +20,7 @@ def faults(experiment: Experiment) -> list[str]:
     from client.features import FEATURES
     from client.preprocessing import STEPS
     from client.segmentation import SEGMENTERS
+    from client.training import PRIVATE_FITTERS
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
     from server.strategies import DEFAULTS, STRATEGIES
@@ -55,10 +56,15 @@ def faults(experiment: Experiment) -> list[str]:
             inputs_of(experiment)
         except FedILDError as error:
             found.append(f"inputs.columns: {error}")
-        if (spec.takes == "patch") != (experiment.data.kind == "patches"):
+        kinds = {"patch": ("patches",), "table": ("table", "studies")}.get(spec.takes, ("studies",))
+        if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
         if spec.fit != "gradient" and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
+        if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
+            found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
+        if experiment.privacy.unit == "site" and spec.fit != "gradient":
+            found.append(f"privacy: the privacy of sites is made on weights; {experiment.model.name!r} is fitted by {spec.fit}")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
         named = experiment.strategy.name if experiment.strategy else DEFAULTS[spec.fit]

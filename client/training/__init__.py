@@ -1,4 +1,4 @@
-"""FITTERS and PREDICTORS: how a site fits and applies a model, by the `fit` of its spec."""
+"""FITTERS, PRIVATE_FITTERS and PREDICTORS: how a site fits and applies a model, by the `fit` of its spec."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ def _gradient_fit(*args: Any, **kwargs: Any) -> Fitted:
     return fit_gradient(*args, **kwargs)
 
 
+def _private_fit(*args: Any, **kwargs: Any) -> Fitted:
+    from client.training.private import fit_private
+
+    return fit_private(*args, **kwargs)
+
+
+def _private_sums_fit(*args: Any, **kwargs: Any) -> Fitted:
+    from client.training.private_sums import fit_private_sums
+
+    return fit_private_sums(*args, **kwargs)
+
+
 def _gradient_predict(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     from client.training.gradient import predict_gradient
 
@@ -40,4 +52,7 @@ def _classical_predict(experiment: Experiment, state: State, records: Records) -
 
 
 FITTERS: dict[str, Callable[..., Fitted]] = {"gradient": _gradient_fit, "sums": _classical_fit, "trees": _classical_fit}
+PRIVATE_FITTERS: dict[str, Callable[..., Fitted]] = {"gradient": _private_fit, "sums": _private_sums_fit}
+"""Fitters that hide patients or records behind noise; a model that is not here cannot be fitted under ``[privacy]``."""
+
 PREDICTORS: dict[str, Callable[..., np.ndarray]] = {"gradient": _gradient_predict, "sums": _classical_predict, "trees": _classical_predict}

@@ -71,7 +71,8 @@ class FlatModel:
         """Return a copy of the network's state as numpy arrays."""
         return {key: value.detach().cpu().numpy().copy() for key, value in self.model.state_dict().items()}
 
-    def backward(self, loss: Tensor) -> None:
-        """Fill `gradient` with the gradient of `loss`."""
-        self.gradient.zero_()
+    def backward(self, loss: Tensor, *, add: bool = False) -> None:
+        """Fill `gradient` with the gradient of `loss`, or `add` it to what is there."""
+        if not add:
+            self.gradient.zero_()
         loss.backward()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
 from client.training.augment import AUGMENTATIONS
+from client.training.device import Precision, current_device
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
+from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
-from shared_models.catalogue import build, spec_of
+from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadCohort
@@ -49,9 +53,11 @@ def fit_gradient(
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
     train, spec = experiment.train, spec_of(experiment.model)
-    flat = _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes))
+    warm = warm_model(experiment)
+    flat, device = warm.flat, warm.flat.weights.device
     flat.load(state)
     flat.model.train()
+    precision = Precision(train.precision, device)
     torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
     generator = torch.Generator().manual_seed(seed % (1 << 63))
     optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")()
@@ -61,16 +67,28 @@ def fit_gradient(
         raise BadCohort(f"model {experiment.model.name!r} has no loss")
     class_weight = torch.from_numpy(_class_weights(records.labels, len(experiment.data.classes), train.class_weights))
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
-    unit_hu = _unit_hu(spec, experiment)
-    device = flat.weights.device
+    unit_hu = unit_hu_of(spec, experiment)
     class_weight, prior = class_weight.to(device), prior.to(device)
     rule.start(flat.weights)
+
+    def learn(batch: torch.Tensor, labels: torch.Tensor, part: slice) -> float:
+        with precision.forward():
+            logits = flat.model(batch[part].to(device))
+        losses = loss_of(logits.float() + prior, labels[part])
+        flat.backward(precision.scaled((losses * class_weight[labels[part]]).sum() / len(labels)), add=part.start > 0)
+        return float(losses.detach().sum())
+
+    def move() -> None:
+        if train.clip_norm is not None:
+            flat.gradient.mul_(min(1.0, train.clip_norm / (float(flat.gradient.norm()) + 1e-12)))
+        rule.correct(flat.weights, flat.gradient)
+        optimiser.step(flat.weights, flat.gradient, factor)
 
     count = train.steps or train.epochs * math.ceil(len(records) / train.batch)
     order: list[int] = []
     lost, seen, done = 0.0, 0, 0
     if steps is not None and (saved := steps.load()) is not None:
-        done, order, lost, seen = _go_on(saved, flat, optimiser, generator)
+        done, order, lost, seen = _go_on(saved, flat, optimiser, generator, precision)
     for step in range(done + 1, count + 1):
         if not order:
             order = torch.randperm(len(records), generator=generator).tolist()
@@ -79,33 +97,32 @@ def fit_gradient(
         labels = torch.from_numpy(records.labels[chosen]).to(device)
         for change in augment:
             batch = change(batch, generator, unit_hu)
-        logits = flat.model(batch.to(device))
-        losses = loss_of(logits + prior, labels)
-        flat.backward((losses * class_weight[labels]).mean())
-        if train.clip_norm is not None:
-            flat.gradient.mul_(min(1.0, train.clip_norm / (float(flat.gradient.norm()) + 1e-12)))
-        rule.correct(flat.weights, flat.gradient)
-        optimiser.step(flat.weights, flat.gradient, factor)
-        lost += float(losses.detach().sum())
+        lost += sum(in_parts(len(chosen), warm.trains, functools.partial(learn, batch, labels), again=rewind(flat.model)))
+        precision.step(flat.weights, flat.gradient, move)
         seen += len(chosen)
         if steps is not None and step < count:
-            steps.after(step, functools.partial(_stand, flat, optimiser, generator, order, lost, seen))
+            steps.after(step, functools.partial(_stand, flat, optimiser, generator, precision, order, lost, seen))
     return Fitted(flat.state(), count, lost / seen)
 
 
-def _stand(flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, order: list[int], lost: float, seen: int) -> State:
+def _stand(
+    flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, precision: Precision, order: list[int], lost: float, seen: int
+) -> State:
     """Everything that the next step depends on, as arrays."""
     stand = {f"model/{key}": value for key, value in flat.state().items()}
     stand |= {f"optimiser/{key}": value.cpu().numpy() for key, value in optimiser.state().items()}
     stand |= {"random/own": generator.get_state().numpy(), "random/global": torch.get_rng_state().numpy()}
     if flat.weights.is_cuda:
-        stand["random/cuda"] = torch.cuda.get_rng_state().numpy()
+        stand["random/cuda"] = torch.cuda.get_rng_state(flat.weights.device).numpy()
+    stand |= {f"precision/{key}": np.array(value) for key, value in precision.state().items()}
     return stand | {"order": np.array(order, np.int64), "lost": np.array(lost), "seen": np.array(seen)}
 
 
-def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator) -> tuple[int, list[int], float, int]:
+def _go_on(
+    stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, precision: Precision
+) -> tuple[int, list[int], float, int]:
     """Put `_stand` back; return the steps done, the order still to come, the summed loss and the patients seen."""
-    parts: dict[str, State] = {"model": {}, "optimiser": {}, "random": {}}
+    parts: dict[str, State] = {"model": {}, "optimiser": {}, "random": {}, "precision": {}}
     for name, value in stand.items():
         part, _, key = name.partition("/")
         if part in parts:
@@ -115,43 +132,75 @@ def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch
     generator.set_state(torch.from_numpy(parts["random"]["own"]))
     torch.set_rng_state(torch.from_numpy(parts["random"]["global"]))
     if "cuda" in parts["random"] and flat.weights.is_cuda:
-        torch.cuda.set_rng_state(torch.from_numpy(parts["random"]["cuda"]))
+        torch.cuda.set_rng_state(torch.from_numpy(parts["random"]["cuda"]), flat.weights.device)
+    precision.load({key: float(value) for key, value in parts["precision"].items()})
     return int(stand["step"]), stand["order"].tolist(), float(stand["lost"]), int(stand["seen"])
 
 
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities of `records`, shape (n, classes), in evaluation mode."""
-    flat = _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes))
+    warm = warm_model(experiment)
+    flat, device = warm.flat, warm.flat.weights.device
     flat.load(state)
     flat.model.eval()
+
+    def probabilities(start: int, part: slice) -> np.ndarray:
+        batch = torch.from_numpy(np.ascontiguousarray(records.inputs[start + part.start : start + part.stop], dtype=np.float32))
+        return torch.softmax(flat.model(batch.to(device)).double(), dim=1).cpu().numpy()
+
     parts = []
     with torch.inference_mode():
         for start in range(0, len(records), 32):
-            batch = torch.from_numpy(np.ascontiguousarray(records.inputs[start : start + 32], dtype=np.float32))
-            parts.append(torch.softmax(flat.model(batch.to(flat.weights.device)).double(), dim=1).cpu().numpy())
+            parts += in_parts(min(32, len(records) - start), warm.predicts, functools.partial(probabilities, start))
     return np.concatenate(parts) if parts else np.zeros((0, len(experiment.data.classes)))
 
 
 def network_of(experiment: Experiment, state: State) -> nn.Module:
     """Return a fresh network in evaluation mode with `state` loaded: for explanations, which hang hooks on it."""
-    model = build(experiment.model, inputs=1, outputs=len(experiment.data.classes))
+    model = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
     FlatModel(model).load(state)
     return model.eval()
 
 
+def network_key(experiment: Experiment) -> tuple[str, int, int]:
+    """Return what a network is built from: its choice as JSON, its inputs and its classes."""
+    return experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes)
+
+
 @functools.lru_cache(maxsize=4)
-def network_on_cpu(choice: str, outputs: int) -> nn.Module:
+def network_on_cpu(choice: str, inputs: int, outputs: int) -> nn.Module:
     """Return this process's one network of a choice (as JSON), whatever its weights are: training and prediction load theirs into it.
 
     The simulation calls it before it forks its workers, so that they need not build the network again.
     """
-    return build(Choice.model_validate_json(choice), inputs=1, outputs=outputs)
+    return build(Choice.model_validate_json(choice), inputs=inputs, outputs=outputs)
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A network that stays in memory between rounds, and the sizes of batch that fitted beside it."""
+
+    flat: FlatModel
+    trains: MicroBatch = field(default_factory=MicroBatch)
+    predicts: MicroBatch = field(default_factory=MicroBatch)
+
+
+def warm_model(experiment: Experiment) -> Warm:
+    """Return this process's network for `experiment` on the site's device, whatever its weights are.
+
+    Raises
+    ------
+    BadInput
+        E_DEVICE: the site's device is not there.
+    """
+    return _warm_model(*network_key(experiment), str(current_device()))
 
 
 @functools.lru_cache(maxsize=4)
-def _warm_model(choice: str, outputs: int) -> FlatModel:
+def _warm_model(choice: str, inputs: int, outputs: int, device: str) -> Warm:
     # Building a large network costs more than a round on a small site: a resident worker builds each once and loads weights into it.
-    return FlatModel(network_on_cpu(choice, outputs).to("cuda" if torch.cuda.is_available() else "cpu"))
+    network = network_on_cpu(choice, inputs, outputs)
+    return Warm(FlatModel(network if device == "cpu" else copy.deepcopy(network).to(device)))
 
 
 def _class_weights(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
@@ -170,6 +219,7 @@ def _log_prior(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
-def _unit_hu(spec: ModelSpec, experiment: Experiment) -> float:
+def unit_hu_of(spec: ModelSpec, experiment: Experiment) -> float:
+    """Return how many Hounsfield units one unit of the model's inputs is worth."""
     low, high = experiment.inputs.window_hu
     return 1.0 if spec.units == "hu" else high - low

@@ -1,4 +1,4 @@
-"""What a model sees: patients turned into arrays. One patient is one record, whatever the number of scans and visits."""
+"""What a model sees: patients turned into arrays. One patient is one record, or one a visit; all records of a patient carry one name."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ class Records:
         Class numbers.
     names : tuple of str
         Pseudonyms, in the same order.
+    identified : bool
+        False where nobody knows which records are of one patient: the names then count records.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+    identified: bool = True
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,16 +47,30 @@ class Records:
     def take(self, chosen: Sequence[int] | np.ndarray) -> Records:
         """Return the records with the given numbers."""
         chosen = np.asarray(chosen, int)
-        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen))
+        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen), self.identified)
+
+    @property
+    def patients(self) -> int:
+        """Number of patients: of records, where nobody knows better."""
+        return len(set(self.names))
+
+    def first_of_each(self) -> Records:
+        """Return the first record of every patient."""
+        seen: dict[str, int] = {}
+        for number, name in enumerate(self.names):
+            seen.setdefault(name, number)
+        return self.take(list(seen.values()))
 
     @staticmethod
     def join(parts: Sequence[Records]) -> Records:
         """Put the records of several sites together: for the pooled baseline of a simulation."""
-        return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), tuple(n for p in parts for n in p.names))
+        names = tuple(n for p in parts for n in p.names)
+        identified = all(p.identified for p in parts)
+        return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified)
 
 
 def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -> Records:
-    """Turn labelled cases into records for the experiment's model; the first visit of a patient stands for the patient.
+    """Turn labelled cases into records for the experiment's model: the first visit of each patient, or all (``[inputs] visits``).
 
     `workspace` is the site's: prepared studies are read from its cache.
 
@@ -69,9 +86,12 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -
         if case.label not in classes:
             raise BadCohort("every training case has one of the experiment's classes", value=case.label)
         labels.append(classes.index(case.label))
-    inputs = [_input_of(case.visits[0], spec, experiment, workspace) for case in cases]
+    visits = [case.visits if experiment.inputs.visits == "all" else case.visits[:1] for case in cases]
+    inputs = [_input_of(visit, spec, experiment, workspace) for seen in visits for visit in seen]
+    times = [len(seen) for seen in visits]
     stacked = np.stack(inputs) if inputs else np.zeros((0, max(1, len(experiment.inputs.columns))))
-    return Records(stacked, np.array(labels, np.int64), tuple(case.pseudonym for case in cases))
+    names = tuple(case.pseudonym for case, seen in zip(cases, visits, strict=True) for _ in seen)
+    return Records(stacked, np.repeat(np.array(labels, np.int64), times), names)
 
 
 def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -75,4 +75,28 @@ class Classical(Protocol):
 
     def predict(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return class probabilities, shape (n, classes)."""
+        ...
+
+
+@runtime_checkable
+class PrivateSums(Protocol):
+    """A model of sums that says how much one record can change them: what differential privacy needs to know.
+
+    Its `contribution` also takes `weights`, shape (n,): the factor on each record's part; by default all are 1.
+    """
+
+    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int, weights: np.ndarray | None = None) -> State:
+        """Return the sums over weighted records."""
+        ...
+
+    def parts(self, state: State) -> tuple[str, ...]:
+        """Return the arrays of a contribution that `combine` reads at `state`: only these carry anything of a patient."""
+        ...
+
+    def lengths(self, state: State, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the Euclidean length of each record's part over these arrays together, shape (n,)."""
+        ...
+
+    def mend(self, sums: State) -> State:
+        """Return noisy sums as sums that `check` lets pass: symmetric, positive semidefinite, counts not negative."""
         ...

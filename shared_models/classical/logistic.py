@@ -7,9 +7,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from shared_models.blocks.semidefinite import nearest_semidefinite
 from shared_models.blocks.spec import ModelSpec
 from shared_models.core.arrays import State
-from shared_models.core.errors import BadState
+from shared_models.core.errors import BadChoice, BadState
 from shared_models.core.state import is_finite, same_layout
 
 
@@ -21,27 +22,30 @@ class Logistic:
     step. After some eight rounds the coefficients equal those of one fit on all patients. No patient's row ever travels.
     """
 
-    def __init__(self, columns: int, classes: int, ridge: float) -> None:
-        self.columns, self.classes, self.ridge = columns, classes, ridge
+    def __init__(self, columns: int, classes: int, ridge: float, centre: tuple[float, ...] = (), spread: tuple[float, ...] = ()) -> None:
+        if (centre or spread) and not len(centre) == len(spread) == columns:
+            raise BadChoice("centre and spread name one number a column", value=(len(centre), len(spread)), remedy=f"the table has {columns} columns")
+        self.columns, self.classes, self.ridge, self.centre, self.spread = columns, classes, ridge, centre, spread
 
     def start(self, *, seed: int) -> State:
-        """Return zero coefficients and an empty scaler; `ready` is 0 until the scaler is known."""
+        """Return zero coefficients and an empty scaler; `ready` is 0 until the scaler is known, which a public one is from the start."""
         del seed
         return {
-            "mean": np.zeros(self.columns),
-            "scale": np.ones(self.columns),
+            "mean": np.array(self.centre) if self.centre else np.zeros(self.columns),
+            "scale": np.array(self.spread) if self.spread else np.ones(self.columns),
             "coefficients": np.zeros((self.classes, self.columns + 1)),
-            "ready": np.zeros(1),
+            "ready": np.ones(1) if self.centre else np.zeros(1),
         }
 
-    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int) -> State:
-        """Return one site's sums over x (n, columns) and y (n,) class numbers."""
+    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int, weights: np.ndarray | None = None) -> State:
+        """Return one site's sums over x (n, columns) and y (n,) class numbers, each row weighed by `weights` (n,), by default 1."""
         del seed
         size = self.classes * (self.columns + 1)
+        rows, each = np.asarray(x, float), np.ones(len(x)) if weights is None else weights
         sums = {
-            "n": np.array([float(len(x))]),
-            "sum": np.asarray(x, float).sum(0),
-            "squares": (np.asarray(x, float) ** 2).sum(0),
+            "n": np.array([float(each.sum())]),
+            "sum": rows.sum(0) if weights is None else each @ rows,
+            "squares": (rows**2).sum(0) if weights is None else each @ rows**2,
             "gradient": np.zeros(size),
             "hessian": np.zeros((size, size)),
         }
@@ -49,8 +53,8 @@ class Logistic:
             design = self._design(state, x)
             p = _softmax(design @ state["coefficients"].T)
             truth = np.eye(self.classes)[y]
-            sums["gradient"] = ((truth - p).T @ design).ravel()
-            weight = p[:, :, None] * np.eye(self.classes) - p[:, :, None] * p[:, None, :]  # (n, class, class)
+            sums["gradient"] = ((each[:, None] * (truth - p)).T @ design).ravel()
+            weight = each[:, None, None] * (p[:, :, None] * np.eye(self.classes) - p[:, :, None] * p[:, None, :])  # (n, class, class)
             width = self.columns + 1
             for a in range(self.classes):
                 for b in range(self.classes):
@@ -73,6 +77,36 @@ class Logistic:
         gradient = total["gradient"] - (penalty * state["coefficients"]).ravel()
         step = np.linalg.solve(total["hessian"] + np.diag(penalty.ravel()), gradient)
         return {**state, "coefficients": state["coefficients"] + step.reshape(state["coefficients"].shape)}
+
+    def parts(self, state: State) -> tuple[str, ...]:
+        """Return the sums for the scaler in round 1, gradient and Hessian afterwards."""
+        return ("gradient", "hessian") if state["ready"][0] else ("n", "sum", "squares")
+
+    def lengths(self, state: State, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the length of each row's gradient ``(e_y - p) d`` and Hessian ``(diag p - p p^T) d d^T`` together, shape (n,).
+
+        Raises
+        ------
+        BadState
+            The columns have no public scale: sums of raw values would drown in their noise.
+        """
+        if not state["ready"][0]:
+            raise BadState("private sums need a public scale of each column", remedy="give the model `centre` and `spread` from the literature")
+        design = self._design(state, x)
+        p = _softmax(design @ state["coefficients"].T)
+        squares = (design**2).sum(1)
+        miss = ((np.eye(self.classes)[y] - p) ** 2).sum(1)
+        curve = ((p[:, :, None] * np.eye(self.classes) - p[:, :, None] * p[:, None, :]) ** 2).sum((1, 2))
+        return np.sqrt(miss * squares + curve * squares**2)
+
+    def mend(self, sums: State) -> State:
+        """Return noisy sums with a symmetric, positive semidefinite Hessian; counts and squares are not negative."""
+        return {
+            **sums,
+            "n": np.maximum(sums["n"], 0.0),
+            "squares": np.maximum(sums["squares"], 0.0),
+            "hessian": nearest_semidefinite(sums["hessian"]),
+        }
 
     def check(self, contribution: State, state: State) -> None:
         """Refuse sums of another shape, sums that are not finite, a negative count, and a Hessian that no patients can have."""
@@ -98,13 +132,23 @@ def _softmax(z: np.ndarray) -> np.ndarray:
     return z / z.sum(1, keepdims=True)
 
 
-def logistic(inputs: int, outputs: int, *, ridge: Annotated[float, Field(gt=0, le=1e6)] = 1.0) -> Logistic:
+def logistic(
+    inputs: int,
+    outputs: int,
+    *,
+    ridge: Annotated[float, Field(gt=0, le=1e6)] = 1.0,
+    centre: tuple[float, ...] = (),
+    spread: tuple[Annotated[float, Field(gt=0)], ...] = (),
+) -> Logistic:
     """Build a ridge-penalised multinomial logistic regression over `inputs` columns and `outputs` classes.
 
     Parameters
     ----------
     ridge : float
         Penalty ``ridge/2 * |coefficients|^2`` on standardised columns (scikit-learn's ``1/C``); the intercept is not penalised.
+    centre, spread : tuple of float
+        Mean and standard deviation of each column as the public knows them; without them the sites sum their own in round 1. Differential
+        privacy needs them.
 
     Examples
     --------
@@ -117,7 +161,7 @@ def logistic(inputs: int, outputs: int, *, ridge: Annotated[float, Field(gt=0, l
     >>> model.predict(state, np.array([[0.0], [3.0]])).argmax(1).tolist()
     [0, 1]
     """
-    return Logistic(inputs, outputs, ridge)
+    return Logistic(inputs, outputs, ridge, tuple(centre), tuple(spread))
 
 
 SPEC = ModelSpec(

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from shared_models.blocks.semidefinite import nearest_semidefinite
 from shared_models.blocks.signature import texture_signature
 from shared_models.blocks.spec import ModelSpec
 from shared_models.core.arrays import State
@@ -30,15 +31,15 @@ class TextureKernel:
         del seed
         return {"weights": np.zeros(self.classes), "coefficients": np.zeros((self.features + 1, self.classes))}
 
-    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int) -> State:
-        """Return one site's sums over patches x (n, 1, y, x) in HU and class numbers y (n,)."""
+    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int, weights: np.ndarray | None = None) -> State:
+        """Return one site's sums over patches x (n, 1, y, x) in HU and class numbers y (n,), each weighed by `weights` (n,), by default 1."""
         del seed
         width = self.features + 1
-        counts = np.bincount(y, minlength=self.classes).astype(np.float64)
+        counts = np.bincount(y, weights, minlength=self.classes).astype(np.float64)
         if not state["weights"].any():
             return {"counts": counts, "gram": np.zeros((width, width)), "target": np.zeros((width, self.classes))}
         design = self._design(x)
-        weighted = design * state["weights"][y][:, None]
+        weighted = design * (state["weights"][y] if weights is None else state["weights"][y] * weights)[:, None]
         return {"counts": counts, "gram": weighted.T @ design, "target": weighted.T @ np.eye(self.classes)[y]}
 
     def combine(self, state: State, contributions: list[State], weights: list[float]) -> State:
@@ -53,8 +54,27 @@ class TextureKernel:
         for contribution in contributions[1:]:
             gram += contribution["gram"]
             target += contribution["target"]
+        if not gram.any():  # under differential privacy nobody pays for the same sums twice
+            return state
         gram[np.diag_indices(len(gram))] += self.ridge
         return {**state, "coefficients": np.linalg.solve(gram, target)}
+
+    def parts(self, state: State) -> tuple[str, ...]:
+        """Return the class counts in round 1, the Gram matrix and its right-hand side in round 2, nothing afterwards."""
+        if not state["weights"].any():
+            return ("counts",)
+        return () if state["coefficients"].any() else ("gram", "target")
+
+    def lengths(self, state: State, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return 1 for a count; for features f of class weight w, ``|(w f f^T, w f)| = w |f| sqrt(|f|^2 + 1)``, shape (n,)."""
+        if not state["weights"].any():
+            return np.ones(len(y))
+        squares = (self._design(x) ** 2).sum(1)
+        return state["weights"][y] * np.sqrt(squares * (squares + 1))
+
+    def mend(self, sums: State) -> State:
+        """Return noisy sums with a symmetric, positive semidefinite Gram matrix and counts that are not negative."""
+        return {**sums, "counts": np.maximum(sums["counts"], 0.0), "gram": nearest_semidefinite(sums["gram"])}
 
     def check(self, contribution: State, state: State) -> None:
         """Refuse sums of another shape, sums that are not finite, negative counts, and a Gram matrix that is none."""

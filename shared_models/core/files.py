@@ -152,10 +152,10 @@ def unpack_state(data: bytes) -> State:
     return {key: np.array(arrays[key]) for key in sorted(arrays)}
 
 
-def write_state(path: Path, state: State, note: Mapping[str, str] | None = None, *, durable: bool = True) -> str:
+def write_state(path: Path, state: State, note: Mapping[str, str] | None = None, *, mode: int = 0o644, durable: bool = True) -> str:
     """Write `state` as safetensors, atomically, and return the SHA-256 of the file."""
     parts = state_parts(state, note)
-    write_atomic(path, parts, durable=durable)
+    write_atomic(path, parts, mode=mode, durable=durable)
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
