@@ -14,7 +14,7 @@ from pathlib import Path
 from client.approval import Approvals
 from client.audit import AuditLog
 from client.privacy.ledger import Ledger
-from client.privacy.peers import Peers
+from client.privacy.secure_sum.peers import Peers
 from client.training.steps import StepFile
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import canonical_json, sha256, write_atomic

@@ -18,11 +18,11 @@ from pathlib import Path
 from client.guards import Guards
 from client.privacy.codes import outward
 from client.privacy.gate import Measured, release, release_metrics, write_down
-from client.privacy.masking import Masking
 from client.privacy.meter import Meter
 from client.privacy.policy import enforce, is_private
 from client.privacy.quiet import quiet
-from client.privacy.summand import STAGES, answer_stage, sealing
+from client.privacy.secure_sum.member import Member
+from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
 from client.privacy.support import support_of, supported
 from client.selection import measure, split_records
 from client.site import Site
@@ -82,10 +82,10 @@ class Worker:
         try:
             experiment = Experiment.from_json(job.experiment)
             if self.guards is None:
-                return answer_stage(job, experiment, empty, self.site, self._masking()) if job.kind in STAGES else self._work(job, experiment, empty)
+                return answer_stage(job, experiment, empty, self.site, self._member()) if job.kind in STAGES else self._work(job, experiment, empty)
             self.guards.approvals.check_experiment(experiment)
             if job.kind in STAGES:
-                return answer_stage(job, experiment, empty, self.site, self._masking())
+                return answer_stage(job, experiment, empty, self.site, self._member())
             if (known := self.guards.answers.find(job)) is not None:
                 write_down(known, self._record, again=True)
                 return known
@@ -110,7 +110,7 @@ class Worker:
         if self.guards is not None:
             self.guards.ledger.check_receipt(job.receipts.get(self.site.site.name, ""))
         enforce(experiment, policy)
-        seal = sealing(job, experiment, self._masking())
+        seal = sealing(job, experiment, self._member())
         training, validation = self.records(experiment)
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
         measured = {} if private else measure(experiment, job.state, validation)
@@ -188,9 +188,9 @@ class Worker:
             self._ready = {experiment.digest: split_records(self.site, experiment)}
         return self._ready[experiment.digest]
 
-    def _masking(self) -> Masking:
+    def _member(self) -> Member:
         key, peers = (None, None) if self.guards is None else (self.guards.key, self.guards.peers)
-        return Masking.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
+        return Member.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
 
     @property
     def _record(self) -> Path:

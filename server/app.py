@@ -19,6 +19,7 @@ from server.runs.receipts import Receipts
 from server.runs.roll import take_roll
 from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds
+from server.runs.secure import SecureSum
 from server.runs.standing import Standing
 from server.runs.start import begin
 from server.strategies import DEFAULTS, STRATEGIES
@@ -133,6 +134,7 @@ def run_experiment(
     strategy = strategy_of(experiment, classical)
     if start.round == 0:
         start.own = strategy.start(start.state)
+    secure = None if settings.secure_sum is None else SecureSum(experiment, run=start.run, certificate=certificate)
     log = RoundLog(folder / "rounds.jsonl", keep=start.round)
 
     def told(record: RoundRecord, at: RoundState) -> None:
@@ -153,10 +155,10 @@ def run_experiment(
         sites=sites,
         waiting=waiting,
         keys=keys,
-        certificate=certificate,
+        secure=secure,
         receipts=receipts,
     )
-    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, certificate=certificate)
+    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure)
     write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final

@@ -11,7 +11,8 @@ from server.runs.exchange import exchange, read
 from server.runs.journal import write_note
 from server.runs.receipts import Receipts
 from server.runs.roster import Waiting
-from server.runs.secure import Ask, Outcome, SecureSum
+from server.runs.secure import Outcome, SecureSum
+from server.runs.secure_group import Ask
 from server.strategies.replies import Spool
 from shared_models.compression import Compression, compression_of
 from shared_models.core.arrays import State
@@ -137,7 +138,7 @@ def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders
     nodes = {site: node for node, site in roster.items()}
 
     def ask(jobs: Mapping[str, Job], timeout_s: float) -> Iterator[tuple[str, Update | str]]:
-        for message in exchange(grid, {nodes[site]: job for site, job in jobs.items() if site in nodes}, timeout_s=timeout_s):
+        for message in exchange(grid, {nodes[site]: job for site, job in jobs.items() if site in nodes}, timeout_s=timeout_s, again=True):
             site, update = roster.get(message.metadata.src_node_id), read(message)
             if site is None:
                 continue

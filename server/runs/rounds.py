@@ -68,7 +68,7 @@ def run_rounds(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
-    certificate: dict[str, Any] | None = None,
+    secure: SecureSum | None = None,
     receipts: Receipts | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
@@ -96,8 +96,8 @@ def run_rounds(
         Told which sites a round is waiting for.
     keys : mapping of str, optional
         Registered signing key of each site: an update that its site did not sign is refused. None: sites have none (simulation).
-    certificate : dict, optional
-        The same keys under the consortium's signature: what the sites of a secure sum know each other by.
+    secure : SecureSum, optional
+        Sums the updates under masks: none of them is seen.
     receipts : Receipts, optional
         Of the sites' privacy ledgers: brought back with each job, renewed by each update. None: sites have none (simulation).
 
@@ -111,7 +111,6 @@ def run_rounds(
     at, start.state = replace(start), {}  # whoever called holds `start` to the end, and with it a model that is long out of date
     text = experiment.for_sites().to_json()
     senders = Senders(keys, receipts)
-    secure = None if settings.secure_sum is None else SecureSum(experiment, run=start.run, certificate=certificate)
     sweep(folder, next_round=start.round + 1)
     for number in range(start.round + 1, settings.rounds + 1):
         if sites is None:
@@ -176,7 +175,7 @@ def judge(
     experiment: Experiment,
     roster: dict[int, str],
     keys: Mapping[str, str] | None = None,
-    certificate: dict[str, Any] | None = None,
+    secure: SecureSum | None = None,
 ) -> dict[str, dict[str, float]]:
     """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released.
 
@@ -184,9 +183,8 @@ def judge(
     """
     job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
     senders = Senders(keys)
-    if experiment.federation.secure_sum is not None:
+    if secure is not None:
         line = line_to(grid, roster, run=job.run, round=job.round, senders=senders)
-        secure = SecureSum(experiment, run=job.run, certificate=certificate)
         total = secure.sum(job, line, sites=roster.values(), current=None).total
         return {} if total is None else {ALL_SITES: dict(sorted(total.metrics.items()))}
     metrics: dict[str, dict[str, float]] = {}

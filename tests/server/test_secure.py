@@ -192,3 +192,17 @@ def test_wrong_shares_of_one_site_are_outvoted(tmp_path: Path) -> None:
     found = SecureSum(experiment, run="r").sum(fit(), Line(wards, silent={"fit": {"beta"}}), sites=NAMES, current=CURRENT)
     assert found.total is not None
     np.testing.assert_allclose(found.total.state["b"], plain_mean(["alpha", "delta", "epsilon", "gamma"])["b"], atol=1e-5)
+
+
+def test_a_site_with_anothers_key_or_a_bad_signature_does_not_spoil_the_group(tmp_path: Path) -> None:
+    experiment = experiment_of()
+    wards = wards_of(tmp_path, experiment)
+    true, keys = wards["beta"].handle, wards["alpha"].handle
+
+    def copies(job: Job) -> Any:
+        return true(job) if job.kind != "keys" else replace(keys(job), site="beta")
+
+    wards["beta"].handle = copies  # type: ignore[method-assign]
+    found = SecureSum(experiment, run="r").sum(fit(), Line(wards), sites=NAMES, current=CURRENT)
+    assert found.total is not None
+    assert found.refused == {"beta": "E_MASK_KEYS"}
