@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench bench-privacy audit clean
+.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench bench-privacy audit lock sbom wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,16 @@ bench: .venv/ready ## measure: interleaved runs, ratios with spread
 	$(BIN)/python -m bench.federation
 	$(BIN)/python -m bench.aggregation
 	$(BIN)/python -m bench.studies
+	$(BIN)/python -m bench.secure_sum
+
+lock: .venv/ready ## write requirements.lock: the versions of constraints.txt with the hash of every file
+	$(BIN)/python -m deploy.lock
+
+sbom: .venv/ready ## write sbom.json: the parts list of what a hospital installs (CycloneDX 1.6)
+	$(BIN)/python -m deploy.sbom
+
+wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
+	$(BIN)/python -m deploy.wheel
 
 bench-privacy: .venv/ready ## measure a step under differential privacy over a plain step, for each network family
 	$(BIN)/python -m bench.privacy
@@ -57,4 +67,4 @@ audit: .venv/ready ## canary audit of every trainer that claims privacy, and of 
 	$(BIN)/python -m bench.audit
 
 clean: ## remove what was made here
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv runs build dist *.egg-info

@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 
 from client.line import ask
 from shared_models.core.errors import FedILDError, Refused
-from shared_models.messages import Job, Update, read_job, update_content
+from shared_models.messages import MESSAGE_TYPES, Job, Update, read_job, update_content
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -67,7 +67,9 @@ def make_app(carry: Carry) -> ClientApp:
 
     messenger.train()(answer)
     messenger.evaluate()(answer)
-    messenger.query("hello")(answer)
+    for kind in MESSAGE_TYPES.values():
+        if kind.startswith("query."):
+            messenger.query(kind.removeprefix("query."))(answer)
     return messenger
 
 

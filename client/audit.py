@@ -21,6 +21,7 @@ from shared_models.core.files import canonical_json, sha256, write_json
 EVENTS: dict[str, tuple[str, ...]] = {
     "made": ("fingerprint",),
     "joined": ("fingerprint", "consortium"),
+    "rotated": ("fingerprint",),
     "up": ("code",),
     "down": (),
     "asked": ("run", "round", "kind", "digest"),
@@ -31,6 +32,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "rejected": ("digest", "name", "kind", "counter"),
     "revoked": ("digest", "name", "kind", "counter"),
     "app refused": ("digest", "reason"),
+    "peer": ("name", "digest"),
     "prepared": ("accepted", "skipped", "quarantined"),
     "repaired": (),
 }

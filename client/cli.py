@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,19 @@ def join(kit: Annotated[Path, typer.Argument(help="The kit that the server's adm
     AuditLog(folder).note("joined", fingerprint=consortium, consortium=joined.consortium)
     typer.echo(f"joined {joined.consortium} at {joined.address}")
     typer.echo(f"compare by telephone: {consortium}")
+    typer.echo("if the site is up, restart it: it takes what the kit brought when it starts")
+
+
+@app.command(epilog="Example: fedild site rotate --folder /srv/fedild")
+def rotate(folder: Folder = Here) -> None:
+    """Make new keys and a request for them that the old key has signed; the old ones serve until the kit comes (`join`)."""
+    from client.audit import AuditLog
+    from client.identity import rotate as run
+
+    request = run(folder)
+    AuditLog(folder).note("rotated", fingerprint=request.fingerprint)
+    typer.echo(f"send this file: {folder / 'request.json'}")
+    typer.echo(f"read this out by telephone: {request.fingerprint}")
 
 
 @app.command(epilog="Example: fedild site doctor --folder /srv/fedild")
@@ -78,8 +92,17 @@ def prepare(
     folder: Folder = Here,
     experiment: Annotated[str | None, typer.Option(help="Prepare as this experiment wants it: a TOML, or one that waits for approval.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and prepare what arrives once it has lain still for some seconds.")] = False,
 ) -> None:
     """Read, de-identify, check and measure what lies in the inbox."""
+    if watch:
+        from client.watch import log, stop_on_signal
+        from client.watch import watch as run
+
+        logging.basicConfig(format="%(message)s")
+        log.setLevel(logging.INFO)
+        run(folder.resolve(), experiment, stop=stop_on_signal(), processes=processes)
+        return
     from client.station import prepare_site
 
     report = prepare_site(folder, experiment, processes=processes)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from client.approval import Approvals
 from client.audit import AuditLog
+from client.expiry import CERTIFICATES, authority_days
 from client.identity import check_keys
 from client.link import LARGEST_SKEW_S, Answer, ask_server, explain
 from client.resident import socket_path
@@ -22,7 +23,6 @@ from shared_models.core.errors import FedILDError
 
 LEAST_DISK_GB = 10.0
 LEAST_MEMORY_GB = 4.0
-WARN_DAYS = 30.0
 GB = 1e9
 
 Grade = Literal["good", "warning", "fault"]
@@ -115,9 +115,20 @@ def certificate(subject: Subject) -> Finding:
     answer = subject.answer
     if isinstance(answer, OSError):
         return Finding("fault", type(answer).__name__, explain(answer))
-    if answer.days_left < WARN_DAYS:
-        return Finding("warning", f"{answer.days_left:.0f} days left", "ask the server's administrator to renew the certificate")
-    return Finding("good", f"{answer.days_left:.0f} days left")
+    return _lasting("certificate", answer.days_left)
+
+
+def authority(subject: Subject) -> Finding:
+    """The pinned authority of the consortium lasts."""
+    if not subject.address[0]:
+        return NOT_JOINED
+    return _lasting("authority", authority_days(subject.folder))
+
+
+def _lasting(name: str, days: float) -> Finding:
+    found = f"{days:.0f} days left"
+    grade = "fault" if days <= 0 else "warning" if days < CERTIFICATES[name].warn_days else "good"
+    return Finding(grade, found, "" if grade == "good" else CERTIFICATES[name].remedy)
 
 
 def clock(subject: Subject) -> Finding:
@@ -222,6 +233,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "port": port,
     "proxy": proxy,
     "certificate": certificate,
+    "authority": authority,
     "clock": clock,
     "disk": disk,
     "memory": memory,

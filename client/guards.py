@@ -1,4 +1,4 @@
-"""What a deployed worker has besides its data: approvals, the audit log, its signing key, and the memory of its last answer.
+"""What a deployed worker has besides its data: approvals, the audit log, its signing key, its peers, and the memory of its last answer.
 
 The memory makes every question repeatable: one that was answered is answered with the same bits at once, one that was interrupted goes on
 inside the round. So a messenger, a SuperNode or a server that was killed may simply ask again.
@@ -6,18 +6,22 @@ inside the round. So a messenger, a SuperNode or a server that was killed may si
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.approval import Approvals
 from client.audit import AuditLog
+from client.privacy.peers import Peers
 from client.training.steps import StepFile
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import canonical_json, sha256, write_atomic
 from shared_models.core.state import digest, size_bytes
 from shared_models.messages import Job, Update, from_frame, job_head, to_frame
 from shared_models.signing import signing_key
+
+SEAL_BYTES = 32
 
 
 class Answers:
@@ -29,23 +33,28 @@ class Answers:
         ``workspace/steps``.
     stopping : callable
         Says yes once the worker is to end.
+    key : bytes
+        Seals the answer (HMAC-SHA-256, RFC 2104): one that was damaged, or signed with a key that the site has changed since, is made again.
     """
 
-    def __init__(self, folder: Path, *, stopping: Callable[[], bool] = bool) -> None:
-        self.folder, self.stopping = folder, stopping
+    def __init__(self, folder: Path, *, stopping: Callable[[], bool] = bool, key: bytes = b"") -> None:
+        self.folder, self.stopping, self.key = folder, stopping, key
         self._question: tuple[Job | None, str] = (None, "")
 
     def find(self, job: Job) -> Update | None:
         """Return the answer that was given to this very question (run, round, model, experiment, rule), if it was the last one."""
         try:
-            return from_frame(self._path(job, "frame").read_bytes(), Update)
+            kept = self._path(job, "frame").read_bytes()
+            seal, frame = kept[:SEAL_BYTES], kept[SEAL_BYTES:]
+            return from_frame(frame, Update) if hmac.compare_digest(seal, hmac.digest(self.key, frame, "sha256")) else None
         except (OSError, FedILDError):
             return None
 
     def keep(self, job: Job, update: Update) -> None:
         """Keep a released answer; earlier answers and checkpoints go."""
         path = self._path(job, "frame")
-        write_atomic(path, to_frame(update), mode=0o600)
+        frame = to_frame(update)
+        write_atomic(path, [hmac.digest(self.key, frame, "sha256"), frame], mode=0o600)
         self._remove_others(path.name)
 
     def steps(self, job: Job, names: Sequence[str]) -> StepFile:
@@ -69,12 +78,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Guards:
-    """Approvals, audit log, signing key (32 secret bytes) and memory of a deployed worker."""
+    """Approvals, audit log, signing key (32 secret bytes), memory and known peers of a deployed worker."""
 
     approvals: Approvals
     audit: AuditLog
     key: bytes
     answers: Answers
+    peers: Peers | None = None
 
     @staticmethod
     def of(folder: Path, workspace: Path, *, stopping: Callable[[], bool] = bool) -> Guards:
@@ -86,7 +96,8 @@ class Guards:
             E_KEY_FILE.
         """
         key = signing_key(folder / "secrets" / "signing.key")
-        return Guards(Approvals(folder), AuditLog(folder), key, Answers(workspace / "steps", stopping=stopping))
+        answers = Answers(workspace / "steps", stopping=stopping, key=key)
+        return Guards(Approvals(folder), AuditLog(folder), key, answers, Peers(folder))
 
     def note(self, job: Job, update: Update) -> None:
         """Write into the audit log what came of a job."""

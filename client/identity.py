@@ -4,6 +4,7 @@ secrets/node.key      EC P-384, OpenSSH form: Flower authenticates the site with
 secrets/signing.key   Ed25519: signs every update that leaves
 secrets/approver.key  Ed25519: signs what may run here
 request.json          the public halves, to be sent to the server's administrator
+secrets/*.key.new     after `rotate`: keys that wait for their kit
 kit.json              address and certificate authority of the server, pinned here by `join`
 """
 
@@ -13,11 +14,12 @@ import re
 import time
 from pathlib import Path
 
+from client.keys import NEW, are_waiting, change_keys, finish_change, make_new_keys, new_node_key, own_fingerprint
 from client.site import Site
 from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import write_atomic, write_json
-from shared_models.papers import Kit, Request, fingerprint, is_name, read_kit, signed
-from shared_models.signing import new_signing_key, public_half, read_private, signing_key, write_private
+from shared_models.papers import Kit, Request, fingerprint, is_name, read_kit, replacing, signed
+from shared_models.signing import new_signing_key, signing_key
 
 TOML = """\
 [site]
@@ -48,7 +50,7 @@ def make_site(folder: Path, name: str) -> Request:
     if toml.exists() and Site.load(toml).site.name != name:
         raise BadInput("the name must be that of the folder's site.toml", value=name, remedy="use the same name, or another folder")
     secrets = folder / "secrets"
-    public = _new_node_key(secrets / "node.key")
+    public = new_node_key(secrets / "node.key")
     write_atomic(secrets / "node.pub", f"{public} {name}\n".encode())
     verifying = new_signing_key(secrets / "signing.key")
     new_signing_key(secrets / "approver.key")
@@ -57,8 +59,25 @@ def make_site(folder: Path, name: str) -> Request:
     return write_request(folder, name, public, verifying)
 
 
-def write_request(folder: Path, name: str, public_key: str, verifying: str) -> Request:
-    """Write ``request.json`` for the given public halves, signed with the site's signing key."""
+def rotate(folder: Path) -> Request:
+    """Make new node and signing keys beside the old ones and write a request for them, signed by the old signing key too.
+
+    The site goes on with its old keys until `join` is given the kit for the new ones. Asked again before that, it writes the same request.
+    The approver's key stays: it speaks to nobody outside.
+
+    Raises
+    ------
+    BadInput
+        The site has not joined a server: its keys are known to nobody yet.
+    """
+    if not (folder / "kit.json").exists():
+        raise BadInput("keys are changed at a server that knows the old ones", remedy="`fedild site join KIT` first")
+    check_keys(folder)
+    return write_request(folder, Site.load(folder / "site.toml").site.name, *make_new_keys(folder), ending=NEW)
+
+
+def write_request(folder: Path, name: str, public_key: str, verifying: str, *, ending: str = "") -> Request:
+    """Write ``request.json`` for the given public halves, signed with the site's signing key; with `ending` ``.new``, with both of them."""
     body = {
         "paper": "request",
         "version": 1,
@@ -68,7 +87,9 @@ def write_request(folder: Path, name: str, public_key: str, verifying: str) -> R
         "fingerprint": fingerprint(name, public_key, verifying),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    document = signed(body, signing_key(folder / "secrets" / "signing.key"))
+    present = folder / "secrets" / "signing.key"
+    replaces = {"replaces": replacing(body, signing_key(present))} if ending else {}
+    document = signed(body | replaces, signing_key(present.with_name(present.name + ending)))
     write_json(folder / "request.json", document)
     return Request.model_validate(document)
 
@@ -76,7 +97,8 @@ def write_request(folder: Path, name: str, public_key: str, verifying: str) -> R
 def join(folder: Path, paper: Path) -> Kit:
     """Check a kit and pin it: ``kit.json``, ``secrets/ca.crt`` and ``[server]`` of ``site.toml``.
 
-    A later kit (another address, a renewed certificate) must be signed by the consortium that was pinned first.
+    A later kit (another address, a renewed certificate) must be signed by the consortium that was pinned first. One for the new keys of
+    `rotate` puts them in the place of the old ones.
 
     Raises
     ------
@@ -85,7 +107,9 @@ def join(folder: Path, paper: Path) -> Kit:
     """
     kit = read_kit(paper)
     site = Site.load(folder / "site.toml")
-    if kit.name != site.site.name or kit.fingerprint != own_fingerprint(folder):
+    finish_change(folder)
+    changes = are_waiting(folder) and kit.fingerprint == own_fingerprint(folder, NEW)
+    if kit.name != site.site.name or not (changes or kit.fingerprint == own_fingerprint(folder)):
         raise Refused("a kit is made for this site's own keys", value=kit.name, remedy="send request.json again", code="E_FINGERPRINT")
     pinned = folder / "kit.json"
     if pinned.exists() and pinned.resolve() != paper.resolve() and read_kit(pinned).signing_key != kit.signing_key:
@@ -95,6 +119,8 @@ def join(folder: Path, paper: Path) -> Kit:
             remedy="if the site is really to change to another consortium, remove kit.json first",
             code="E_CONSORTIUM",
         )
+    if changes:
+        change_keys(folder)
     write_atomic(folder / "secrets" / "ca.crt", kit.ca.encode())
     write_atomic(folder / "site.toml", with_server((folder / "site.toml").read_text(encoding="utf-8"), kit).encode())
     if pinned.resolve() != paper.resolve():
@@ -108,40 +134,16 @@ def with_server(toml: str, kit: Kit) -> str:
     return f'{rest}\n\n[server]\naddress = "{kit.address}"\nname = "{kit.consortium}"\n'
 
 
-def own_fingerprint(folder: Path) -> str:
-    """Return the fingerprint of this site's own keys, computed from the private halves."""
-    name = Site.load(folder / "site.toml").site.name
-    verifying = public_half(signing_key(folder / "secrets" / "signing.key"))
-    return fingerprint(name, node_public_key(folder), verifying)
-
-
-def node_public_key(folder: Path) -> str:
-    """Return the public half of the node key as OpenSSH text without a comment."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
-
-    try:
-        key = load_ssh_private_key(read_private(folder / "secrets" / "node.key"), None)
-    except ValueError:
-        raise Refused("the node key must be readable", remedy="restore secrets/node.key", code="E_KEY_FILE") from None
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-
-
 def check_keys(folder: Path) -> None:
     """Refuse keys that are missing, damaged or open to others; every program of the site calls it before it starts.
+
+    A change of keys that was interrupted is finished here.
 
     Raises
     ------
     Refused
         E_KEY_FILE.
     """
+    finish_change(folder)
     own_fingerprint(folder)
     signing_key(folder / "secrets" / "approver.key")
-
-
-def _new_node_key(path: Path) -> str:
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
-    key = ec.generate_private_key(ec.SECP384R1())
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

@@ -75,6 +75,8 @@ def explain(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         if "expired" in str(error):
             return "the server's certificate has expired (or this clock is wrong); the server renews it"
+        if "not yet valid" in str(error):
+            return "the server's certificate is not valid yet: set this clock (NTP), or ask the server's administrator about theirs"
         if "mismatch" in str(error) or "not valid for" in str(error):
             return "the certificate is for another name than the address in site.toml; ask for a new kit"
         return "the certificate is not of the consortium's authority; a proxy may open TLS: ask for an exception, or ask for a new kit"

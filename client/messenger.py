@@ -34,12 +34,19 @@ def check_bundle(content: bytes, folder: Path) -> None:
     Raises
     ------
     Refused
-        E_APP: it holds code, or names another app than ours, and was not approved; or it is no bundle.
+        E_APP: it holds code, or names another app than ours, and was not approved; or it is no bundle. E_APPROVALS: the list of approvals
+        was changed by somebody else.
     """
     approvals = Approvals(folder)
     digest = sha256(content)
-    if is_codeless(content) or approvals.allows_app(digest):
+    if is_codeless(content):
         return
+    try:
+        if approvals.allows_app(digest):
+            return
+    except Refused as refused:
+        approvals.audit.note("app refused", digest=digest, reason=refused.code)
+        raise
     approvals.audit.note("app refused", digest=digest, reason="E_APP")
     raise Refused("an app with code of its own runs only when this site has approved it", remedy="fedild site approve BUNDLE.fab", code="E_APP")
 
@@ -49,13 +56,17 @@ def is_codeless(content: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as bundle:
             names = [info.filename for info in bundle.infolist()]
-            if sum(info.file_size for info in bundle.infolist()) > LARGEST:
+            if sum(info.file_size for info in bundle.infolist()) > LARGEST or len(set(names)) != len(names) or any(map(_leads_out, names)):
                 return False
             described = [name for name in names if Path(name).suffix not in CODELESS and name not in BESIDES]
             document = tomllib.loads(bundle.read("pyproject.toml").decode())
             return not described and document["tool"]["flwr"]["app"]["components"]["clientapp"] == OURS
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError, RuntimeError):
         return False
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or "\\" in name or ".." in name.split("/")
 
 
 def write_program(folder: Path) -> Path:

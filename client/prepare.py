@@ -120,6 +120,7 @@ def prepare_folder(
     secret: bytes | None = None,
     clinical: Path | None = None,
     processes: int = 1,
+    only: Callable[[str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
     """Prepare everything under `folder` and write report, cache and cohort into `workspace`.
@@ -141,6 +142,8 @@ def prepare_folder(
         ``clinical.csv``; see `client.cases.clinical`.
     processes : int
         Worker processes; 1 works in this one.
+    only : callable, optional
+        Asked for each path; files that it says no to are not looked at (they are still being copied, say).
     progress : callable, optional
         Called with (series done, series in all).
 
@@ -159,7 +162,7 @@ def prepare_folder(
     workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
     names = Pseudonyms(secret if secret is not None else site_secret(workspace))
     with Processes(processes) as workers:
-        paths = list_files(folder, leave_out=workspace)
+        paths = [path for path in list_files(folder, leave_out=workspace) if only is None or only(path)]
         chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
         series, dismissed = group(header for chunk in workers.map(read_headers, chunks, lost=_unreadable) for header in chunk)
         work = partial(_attempt, preparation=preparation, names=names, workspace=workspace)

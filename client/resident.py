@@ -21,7 +21,8 @@ from client.identity import check_keys
 from client.line import listen
 from client.site import Site
 from shared_models.core.errors import BadInput, FedILDError
-from shared_models.core.supervision import event_log, lock
+from shared_models.core.events import event_log
+from shared_models.core.locks import lock
 
 if TYPE_CHECKING:
     from client.worker import Worker

@@ -9,6 +9,7 @@ import numpy as np
 from client.cases.cohort import Cohort
 from client.cases.patches import read_patches
 from client.cases.splits import place, split
+from client.cases.table import read_table
 from client.privacy.gate import Measured
 from client.site import Site
 from client.training import PREDICTORS
@@ -16,7 +17,7 @@ from client.training.records import Records, records_of
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadCohort
-from shared_models.experiment import Experiment
+from shared_models.experiment import Experiment, Inputs
 from shared_models.metrics import score
 
 
@@ -40,18 +41,61 @@ def cohort_of(site: Site, experiment: Experiment) -> Cohort:
     return Cohort(tuple(case for case in cases if case.label in classes), classes)
 
 
+def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarray]:
+    """Return the rows of the site's table as records in the experiment's scale, and which of them are for validation.
+
+    What is learnt from the rows to scale or fill them is learnt from training rows alone.
+
+    Raises
+    ------
+    BadCohort
+        The site has no table, the model reads none, or no training row is left.
+    """
+    if spec_of(experiment.model).takes != "table" or site.site.table is None:
+        raise BadCohort("a table needs a model that takes one and a site with `table` in its TOML", value=experiment.model.name)
+    table = read_table(site.path(site.site.table), experiment)
+    share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
+    held = np.array(
+        [part == "validation" or (not part and place(name, salt=salt) < share) for name, part in zip(table.names, table.parts, strict=True)], bool
+    )
+    if held.all():
+        raise BadCohort("a table needs training rows with every column and a class", value=len(held))
+    return Records(scaled(table.values, experiment.inputs, training=~held), table.labels, table.names, table.identified), held
+
+
+def scaled(values: np.ndarray, inputs: Inputs, *, training: np.ndarray) -> np.ndarray:
+    """Return a table (n, columns) filled and scaled as `inputs` says; `training` (n,) marks the rows that may be learnt from."""
+    values = np.array(values)
+    if inputs.missing == "median" and np.isnan(values).any():
+        known = np.where(np.isnan(values[training]).all(0), 0.0, values[training])  # a column that a site never measured is 0 there
+        values = np.where(np.isnan(values), np.nanmedian(known, axis=0), values)
+    if inputs.scale == "site":
+        spread = values[training].std(0)
+        values = (values - values[training].mean(0)) / np.where(spread > 0, spread, 1.0)
+    elif inputs.scale == "range":
+        low, high = np.array([inputs.ranges.get(name, (0.0, 1.0)) for name in inputs.columns]).T
+        values = np.clip(2 * (values - low) / (high - low) - 1, -1, 1)
+    return values
+
+
 def all_records(site: Site, experiment: Experiment) -> Records:
     """Return all labelled records of a site."""
     if experiment.data.kind == "patches":
         return patch_records(site, experiment)
+    if experiment.data.kind == "table":
+        return table_records(site, experiment)[0]
     return records_of(cohort_of(site, experiment).cases, experiment, site.workspace)
 
 
 def split_records(site: Site, experiment: Experiment) -> tuple[Records, Records]:
     """Return training and validation records, split by a keyed hash of the patient: a patient is on one side, and always on the same."""
+    if experiment.data.kind == "table":
+        rows, held_rows = table_records(site, experiment)
+        return rows.take(np.flatnonzero(~held_rows)), rows.take(np.flatnonzero(held_rows))
     records = all_records(site, experiment)
     share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
-    if experiment.data.kind == "patches":
+    # Under privacy nobody's side may hang on who else is there, as it does when the classes are split evenly.
+    if experiment.data.kind == "patches" or experiment.privacy.at_sites:
         held = {name for name in records.names if place(name, salt=salt) < share}
     else:
         held = {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}

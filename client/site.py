@@ -1,6 +1,7 @@
 """The site TOML: who this hospital is, where its data lie, and what it allows. Read by the hospital's own programs only.
 
-[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ, instead of studies), workspace, device
+[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
+           watch (the inbox) and prepare_for (an experiment TOML)
 [policy]   models, strategies, minimum numbers, metrics that may leave
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
@@ -19,6 +20,7 @@ from shared_models.experiment import Name
 class Place(Section):
     """Name, folders and device of a site; relative paths count from the site TOML.
 
+    With `watch` the daemon prepares what arrives in the inbox; studies are prepared as the experiment TOML `prepare_for` wants them.
     `device` is ``auto`` (the first GPU, or the processor without one), ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
@@ -26,7 +28,10 @@ class Place(Section):
     inbox: str = "dicom"
     clinical: str = "clinical.csv"
     patches: str | None = None
+    table: str | None = None
     workspace: str = "workspace"
+    watch: bool = False
+    prepare_for: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
 
 

@@ -6,21 +6,23 @@ import json
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from client.approval import Approval, Approvals, Decision, code_digest
 from client.audit import AuditLog
+from client.expiry import days_left, warning
 from client.site import Site
 from shared_models.core.errors import Refused
 from shared_models.core.files import read_json
-from shared_models.core.supervision import is_locked
+from shared_models.core.locks import is_locked
 from shared_models.experiment import Experiment
 
 REFUSED_S = 90.0
 """Seconds that a refusal is shown: a site that is still refused has dialled again, and written it anew, by then."""
 
-LOGS = ("up", "worker", "resident", "supernode", "superexec")
+LOGS = ("up", "worker", "prepare", "inbox", "resident", "supernode", "superexec")
 
 
 def decide(folder: Path, word: str, decision: str) -> list[Approval]:
@@ -65,6 +67,8 @@ def standing(folder: Path) -> dict[str, Any]:
         **{name: "running" if state.get("ready") else "starting" for name, state in programs.items()},
         "restarts": sum(state.get("restarts", 0) for state in programs.values()),
         "refused": _refused(folder / "link.json") if up else "",
+        **{f"{name} days": round(days) for name, days in days_left(folder).items()},
+        "warnings": "; ".join(filter(None, (warning(name, days) for name, days in days_left(folder).items()))),
         "waiting": sum(row["decision"] == "waiting" for row in decisions(folder)),
         "last": " ".join(str(last.get(key, "")) for key in ("time", "event", "run", "round", "reason")).strip(),
         "messages left": len(departed),
@@ -106,19 +110,33 @@ def verify_audit(folder: Path) -> int:
     return count
 
 
-def prepare_site(folder: Path, experiment: str | None, *, processes: int | None) -> Path:
-    """Prepare the site's inbox into its workspace and return the report's path."""
+def prepare_site(
+    folder: Path,
+    experiment: str | None,
+    *,
+    processes: int | None,
+    only: Callable[[str], bool] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Prepare the site's inbox, or those of its files that `only` says yes to, into its workspace and return the report's path.
+
+    Without `experiment` the one of `prepare_for` in the site TOML says how; without that, the defaults do.
+    """
     from client.prepare import prepare_folder
     from shared_models.experiment import Preparation
 
     site = Site.load(folder / "site.toml")
     clinical = site.path(site.site.clinical)
+    if experiment is None and site.site.prepare_for is not None:
+        experiment = str(site.path(site.site.prepare_for))
     report = prepare_folder(
         site.path(site.site.inbox),
         site.workspace,
         _experiment(folder, experiment).preparation if experiment else Preparation(),
         clinical=clinical if clinical.exists() else None,
         processes=processes or len(os.sched_getaffinity(0)),
+        only=only,
+        progress=progress,
     )
     AuditLog(folder).note("prepared", accepted=len(report.accepted), skipped=len(report.skipped), quarantined=len(report.quarantined))
     return site.workspace / "report.json"

@@ -15,6 +15,7 @@ import sysconfig
 from pathlib import Path
 
 from client.approval import Approvals, code_digest
+from client.expiry import ExpiryWatch
 from client.identity import check_keys
 from client.link import why_refused
 from client.messenger import write_program
@@ -22,7 +23,7 @@ from client.resident import is_listening, socket_path
 from client.site import Site
 from shared_models.core.errors import BadInput
 from shared_models.core.files import write_json
-from shared_models.core.supervision import Program, Supervisor
+from shared_models.core.supervision import Program, Supervisor, event_log
 from shared_models.signing import write_private
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 15.0)
@@ -44,7 +45,8 @@ def supervise(folder: Path) -> None:
     check_keys(folder)
     approvals = Approvals(folder)
     approvals.entries()
-    supervisor = Supervisor(folder, programs_of(folder))
+    log = event_log(folder / "logs" / "up.log", "supervisor")
+    supervisor = Supervisor(folder, programs_of(folder), tick=ExpiryWatch(folder, log), tick_s=5.0)
     approvals.audit.note("up", code=code_digest())
     try:
         supervisor.run()
@@ -91,7 +93,7 @@ def programs_of(folder: Path) -> list[Program]:
     node = Program(
         "supernode",
         (
-            *(str(_flower("flower-supernode")), "--superlink", address, "--root-certificates", str(authority)),
+            *(*_node(), "--superlink", address, "--root-certificates", str(authority)),
             *("--auth-supernode-private-key", str(folder / "secrets" / "node.key"), *own_interface, "--isolation", "process", *guarded),
         ),
         environment={**here, "PATH": path},
@@ -106,12 +108,17 @@ def programs_of(folder: Path) -> list[Program]:
         environment={**here, "PATH": path},
         folder=home,
     )
-    return [worker, node, executor]
+    watch = Program("inbox", (sys.executable, "-m", "client.watch", str(folder)), environment=here, folder=home)
+    return [worker, node, executor, *([watch] if site.site.watch else [])]
 
 
 def _flower(name: str) -> Path:
     here = Path(sys.executable).parent / name
     return here if here.exists() else Path(sysconfig.get_path("scripts")) / name
+
+
+def _node() -> tuple[str, ...]:
+    return (sys.executable, "-m", "client.node")
 
 
 def _free_port() -> int:

@@ -10,13 +10,16 @@ import logging
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from client.guards import Guards
 from client.privacy.gate import Measured, release, release_metrics, write_down
+from client.privacy.masking import Masking
 from client.privacy.policy import enforce
 from client.privacy.spending import Spend
 from client.privacy.statement import spoken, statement
+from client.privacy.summand import STAGES, answer_stage, sealing
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS, PRIVATE_FITTERS
@@ -30,7 +33,7 @@ from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
-from shared_models.core.errors import FedILDError
+from shared_models.core.errors import FedILDError, Refused
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
 
@@ -75,8 +78,10 @@ class Worker:
         try:
             experiment = Experiment.from_json(job.experiment)
             if self.guards is None:
-                return self._work(job, experiment, empty)
+                return answer_stage(job, experiment, empty, self.site, self._masking()) if job.kind in STAGES else self._work(job, experiment, empty)
             self.guards.approvals.check_experiment(experiment)
+            if job.kind in STAGES:
+                return answer_stage(job, experiment, empty, self.site, self._masking())
             if (known := self.guards.answers.find(job)) is not None:
                 write_down(known, self._record, again=True)
                 return known
@@ -98,21 +103,25 @@ class Worker:
     def _work(self, job: Job, experiment: Experiment, empty: Update) -> Update:
         key = None if self.guards is None else self.guards.key
         enforce(experiment, self.site.policy)
+        seal = sealing(job, experiment, self._masking())
         training, validation = self.records(experiment)
         private = experiment.privacy.at_sites
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
         measured = {} if private else measure(experiment, job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, self.site.policy))
-            return release(update, layout={}, policy=self.site.policy, record=self._record, key=key)
-        rule, factor = rule_of(job.rule, job.extra)
+            return release(update, layout={}, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
+        if len(training) < self.site.policy.min_cases:  # the gate would say the same after the work; before it, no other code can tell how few
+            raise Refused("a site with too few patients sends no model", remedy="take part with more patients", code="E_FEW_CASES")
+        rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra)
         began = time.monotonic()
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
         if private:
             fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit")
-            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, spend=self._spend)
+            summed = seal is not None
+            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, spend=self._spend, summed=summed)
         else:
             fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
         log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
@@ -130,7 +139,8 @@ class Worker:
             steps=fitted.steps,
             metrics=release_metrics(measured, self.site.policy),
         )
-        return release(update, layout=_layout(experiment, job.state, training), policy=self.site.policy, record=self._record, key=key)
+        layout = _layout(experiment, job.state, training)
+        return release(update, layout=layout, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
 
     def _spend(self, spent: Spend) -> None:
         """Hear what privacy a round is about to spend; what this raises ends the round before its first step."""
@@ -141,6 +151,10 @@ class Worker:
         if experiment.digest not in self._ready:
             self._ready = {experiment.digest: split_records(self.site, experiment)}
         return self._ready[experiment.digest]
+
+    def _masking(self) -> Masking:
+        key, peers = (None, None) if self.guards is None else (self.guards.key, self.guards.peers)
+        return Masking.of(self.site.workspace, self.site.site.name, key=key, peers=peers)
 
     @property
     def _record(self) -> Path:

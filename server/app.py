@@ -1,6 +1,6 @@
 """The Flower ServerApp: reads which experiment to run and where to keep its files, then runs the rounds.
 
-The same object runs in a deployment (started by Flower's superexec) and in the simulation (called by `sim/federation`).
+Flower's superexec starts it in a deployment; the simulation calls `run_experiment` with a folder of its own.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import ServerApp
 
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
-from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
+from server.runs.place import folder_of
+from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
 from server.strategies import DEFAULTS, STRATEGIES
@@ -25,6 +26,8 @@ from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadInput
 from shared_models.core.files import read_json, read_state, write_json, write_state
 from shared_models.experiment import Experiment
+from shared_models.secure_sum.roster import certify
+from shared_models.signing import signing_key
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -39,20 +42,21 @@ OnRound = Callable[[RoundRecord, RoundState], None]
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment named in the run's configuration.
 
-    ``experiment`` is the experiment as JSON; ``run-folder`` an absolute folder for checkpoints, the log and the final state. A folder
-    that already holds checkpoints of the same experiment is continued. In a deployment ``sites`` names the roster, separated by commas,
-    the run's identifier is its folder's name, and ``run.json`` there says how the run stands; one process at a time works in a folder.
+    ``experiment`` is the experiment as JSON, ``run`` the run's identifier, ``sites`` the roster, separated by commas. The run's folder is
+    this server's own business: it is found by the environment variable FEDILD_SERVER. A folder that already holds checkpoints of the same
+    experiment is continued; ``run.json`` there says how the run stands; one process at a time works in it.
     """
     configuration = context.run_config
     experiment = Experiment.from_json(str(configuration["experiment"]))
-    folder = Path(str(configuration["run-folder"]))
-    roster = [name for name in str(configuration.get("sites", "")).split(",") if name]
-    if not roster:
-        run_experiment(grid, experiment, folder)
-        return
+    folder = folder_of(str(configuration["run"]))
+    roster = [name for name in str(configuration["sites"]).split(",") if name]
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
-        keys = signing_keys(folder.parents[1] / "sites.json", roster)
-        run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
+        keys = SigningKeys(folder.parents[1] / "sites.json", roster)
+        certificate = None
+        if experiment.federation.secure_sum is not None:
+            certificate = certify(folder.name, keys, signing_key(folder.parents[1] / "secrets" / "signing.key"))
+        told, waiting = standing.told, standing.waiting
+        run_experiment(grid, experiment, folder, sites=roster, on_round=told, waiting=waiting, keys=keys, certificate=certificate)
 
 
 def strategy_of(experiment: Experiment, model: object) -> Strategy:
@@ -71,10 +75,17 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         raise BadChoice(
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
+    if experiment.federation.secure_sum is not None and not STRATEGIES[choice.name].sums:
+        raise BadChoice(
+            f"strategy {choice.name!r} must see every site's update", remedy="leave federation.secure_sum out, or choose another strategy"
+        )
     if experiment.privacy.unit != "site":
         return strategy(model)
-    if fit != "gradient":
-        raise BadChoice(f"the privacy of sites is made on weights, not on a model fitted by {fit}", remedy='privacy.unit = "patient"')
+    if fit != "gradient" or experiment.federation.secure_sum is not None:
+        raise BadChoice(
+            "the privacy of sites is made on weights that the server sees site by site",
+            remedy='leave the secure sum out, or privacy.unit = "patient"',
+        )
     return with_site_privacy(strategy(model), experiment.privacy)
 
 
@@ -88,10 +99,12 @@ def run_experiment(
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
+    certificate: dict[str, Any] | None = None,
 ) -> RoundState:
     """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
 
-    `sites` is the roster by registered name, `keys` their signing keys; without them every site that says hello takes part (simulation).
+    `sites` is the roster by registered name, `keys` their signing keys, `certificate` these under the consortium's
+    signature; without them every site that says hello takes part (simulation).
     """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
@@ -126,8 +139,10 @@ def run_experiment(
         sites=sites,
         waiting=waiting,
         keys=keys,
+        certificate=certificate,
     )
-    write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster, keys=keys))
+    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, certificate=certificate)
+    write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from server.folder import ServerFolder
+    from shared_models.experiment import Experiment
 
 app = typer.Typer(
     name="server", help="The consortium's server: sites, runs, results.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -19,6 +21,9 @@ Folder = Annotated[Path, typer.Option("--folder", "-f", envvar="FEDILD_SERVER", 
 Run = Annotated[str, typer.Argument(help="Identifier of the run (see `fedild server runs`).")]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 HERE = Path()
+CHECKS: list[Callable[[Experiment], list[str]]] = []
+"""What `run` asks for faults of an experiment beside its schema. The installed command puts the rules of `fedild check` here: they look into
+the hospitals' tables too, which the server does not import."""
 
 
 @app.command(epilog="Example: fedild server init consortium --name ild-consortium --address fl.example.org:8443")
@@ -50,7 +55,7 @@ def up(folder: Folder = HERE) -> None:
 
 @app.command(epilog="Example: fedild server renew --folder consortium")
 def renew(folder: Folder = HERE) -> None:
-    """Renew the server's certificate. Hospitals need nothing new; restart the server afterwards."""
+    """Renew the server's certificate. Hospitals need nothing new; the server that is up shows it within seconds."""
     from server.identity import days_left, make_server_certificate, read_certificate
 
     server = _open(folder)
@@ -119,7 +124,9 @@ def run(
     """Put a run into the queue and print its identifier."""
     from server.orders import order_run
 
-    typer.echo(order_run(_open(folder), experiment, roster=sites.split(","), quorum=quorum, deadline=deadline, settings=settings or []))
+    typer.echo(
+        order_run(_open(folder), experiment, roster=sites.split(","), quorum=quorum, deadline=deadline, settings=settings or [], checks=CHECKS)
+    )
 
 
 @app.command(epilog="Example: fedild server status 3f2a90c1 --format json")

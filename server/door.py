@@ -6,9 +6,10 @@ as the interface for SuperNodes. So the SuperLink listens on loopback and this p
     POST /v1/fleet/<word>     a SuperNode's calls; Flower checks each signature against the registered keys
     GET  /health              for `fedild site doctor`
 
-and answers 404 to everything else without forwarding a byte. Requests are read by RFC 9112 in its narrow form: what two programs could
-read in two ways (two lengths, folded headers, a bare line feed) is refused, so nothing can be smuggled past. Bodies of any size stream
-through at the memory of one block.
+and answers 404 to everything else without forwarding a byte. Requests are read by RFC 9112 in its narrow form (`http_head`): what two
+programs could read in two ways (two lengths, folded headers, a bare line feed) is refused, so nothing can be smuggled past. Bodies of any
+size stream through at the memory of one block (`http_body`). An address that connects too often, or asks too often for what is refused,
+waits (`rates`). A renewed certificate is shown to the next peer; no connection that stands is touched.
 """
 
 from __future__ import annotations
@@ -23,58 +24,21 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from server.folder import Limits, ServerFolder, open_folder
-from shared_models.core.supervision import event_log
+from server.http_body import BLOCK, carry
+from server.http_head import REASONS, Answered, Closed, Head, read_head
+from server.rates import Buckets
+from shared_models.core.events import event_log
 
 ALLOWED = re.compile(rb"(?:POST /v1/fleet/[a-z0-9-]{1,64}|GET /health) HTTP/1\.1")
-BLOCK = 1 << 18
 UPSTREAM_S = 5.0
 """Seconds to connect to the SuperLink on this machine."""
-_REQUEST = re.compile(rb"[A-Z]{1,16} [\x21-\x7e]{1,4096} HTTP/1\.[01]")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t\x80-\xff]*)")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,12})(?:;[\x20-\x7e]*)?\r\n")
-_HOPS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authorization", b"expect"))
-_REASONS = {
-    400: "Bad Request",
-    404: "Not Found",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
-
-
-class _Answered(Exception):
-    def __init__(self, status: int, why: str) -> None:
-        self.status, self.why = status, why
-        super().__init__(why)
-
-
-class _Closed(Exception):
-    pass
-
-
-@dataclass(frozen=True)
-class _Head:
-    first: bytes
-    headers: list[tuple[bytes, bytes]]
-    length: int | None
-    """Bytes of the body; None is chunked."""
-    until_close: bool = False
-
-    def text(self, extra: Iterable[bytes] = ()) -> bytes:
-        """Return the head to be sent on: what concerns one connection alone is left out."""
-        lines = [name + b": " + value for name, value in self.headers if name.lower() not in _HOPS]
-        return b"\r\n".join([self.first, *lines, *extra, b"", b""])
-
-    def says_close(self) -> bool:
-        return any(name.lower() == b"connection" and b"close" in value.lower() for name, value in self.headers)
+RELOAD_S = 2.0
+"""Seconds between two looks whether the certificate was renewed."""
+BLAMELESS = (502, 503, 504)
+"""Answers that are the server's own fault: they cost a peer nothing."""
 
 
 class Door:
@@ -96,10 +60,11 @@ class Door:
 
     def __init__(self, *, certificate: Path, key: Path, upstream: tuple[str, int], authority: Path, limits: Limits, log: logging.Logger) -> None:
         self.limits, self.upstream, self.log = limits, upstream, log
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.set_alpn_protocols(["http/1.1"])
-        self._tls.load_cert_chain(certificate, key)
+        self.certificate, self.key = certificate, key
+        self._seen = self._files()
+        self._tls = server_tls(certificate, key)
+        self._arrivals = Buckets(per_s=limits.new_per_s, burst=limits.new_burst)
+        self._refusals = Buckets(per_s=limits.refused_per_s, burst=limits.refused_burst)
         self._upstream_tls = ssl.create_default_context(cafile=str(authority))
         self._peers: Counter[str] = Counter()
         self._told: dict[tuple[str, str], float] = {}
@@ -109,6 +74,7 @@ class Door:
         """Accept on a bound, listening socket until cancelled; then let every connection go."""
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
+        reloading = asyncio.create_task(self._reload())
         try:
             while True:
                 try:
@@ -122,15 +88,44 @@ class Door:
                     self._tell(peer, "too many connections")
                     raw.close()
                     continue
+                if self._refusals.is_empty(peer) or not self._arrivals.take(peer):
+                    self._tell(peer, "too often")
+                    raw.close()
+                    continue
                 self._peers[peer] += 1
                 task = asyncio.create_task(self._connection(raw, peer))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         finally:
+            reloading.cancel()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.sleep(0.05)  # transports close in the loop's next turns
+
+    async def _reload(self) -> None:
+        while True:
+            await asyncio.sleep(RELOAD_S)
+            files = self._files()
+            if files == self._seen:
+                continue
+            try:
+                self._tls = server_tls(self.certificate, self.key)  # a new one: a pair that does not fit must not spoil the old
+            except (OSError, ssl.SSLError) as error:  # key written, certificate not yet: the next look finds both
+                self._tell("-", f"certificate: {error.__class__.__name__}")
+                continue
+            self._seen = files
+            self.log.info("certificate renewed")
+
+    def _files(self) -> list[tuple[int, int] | None]:
+        found: list[tuple[int, int] | None] = []
+        for path in (self.certificate, self.key):
+            try:
+                about = path.stat()
+                found.append((about.st_mtime_ns, about.st_ino))
+            except OSError:
+                found.append(None)
+        return found
 
     async def _connection(self, raw: socket.socket, peer: str) -> None:
         loop = asyncio.get_running_loop()
@@ -148,6 +143,8 @@ class Door:
                 while await self._request(reader, writer, peer):
                     pass
         except (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError) as error:
+            if writer is None:
+                self._refusals.take(peer)
             self._tell(peer, "no TLS" if writer is None else error.__class__.__name__)
         except Exception:
             self.log.exception("connection failed", extra={"more": {"peer": peer}})
@@ -172,26 +169,28 @@ class Door:
         try:
             head = await self._head(reader, first)
             if ALLOWED.fullmatch(head.first) is None:
-                raise _Answered(404, "not a path of the door")
+                raise Answered(404, "not a path of the door")
             up_reader, up_writer = await self._dial()
             keep = not head.says_close()
             up_writer.write(head.text([b"Connection: close"]))
             try:
-                await self._body(reader, up_writer, head, 408)
-            except _Closed:  # answered before it had read all, or gone: the answer, or its absence, tells
+                await carry(reader, up_writer, head, limits=self.limits, late=408)
+            except Closed:  # answered before it had read all, or gone: the answer, or its absence, tells
                 keep = False
             answer = await self._answer(up_reader)
             keep = keep and not answer.until_close
             begun = True
             writer.write(answer.text([b"Connection: keep-alive" if keep else b"Connection: close"]))
-            await self._body(up_reader, writer, answer, 502)
+            await carry(up_reader, writer, answer, limits=self.limits, late=502)
             return keep
-        except _Closed:  # the peer has gone
+        except Closed:  # the peer has gone
             return False
-        except _Answered as refused:
+        except Answered as refused:
             self._tell(peer, f"{refused.status} {refused.why}")
+            if refused.status not in BLAMELESS and not self._refusals.take(peer):
+                return False
             if not begun:
-                text = f"HTTP/1.1 {refused.status} {_REASONS[refused.status]}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                text = f"HTTP/1.1 {refused.status} {REASONS[refused.status]}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 writer.write(text.encode())
                 await asyncio.wait_for(writer.drain(), self.limits.idle_s)
                 await self._linger(reader)
@@ -208,13 +207,13 @@ class Door:
                 while left > 0 and (data := await reader.read(BLOCK)):
                     left -= len(data)
 
-    async def _head(self, reader: asyncio.StreamReader, first: bytes) -> _Head:
+    async def _head(self, reader: asyncio.StreamReader, first: bytes) -> Head:
         try:
             raw = first + await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.limits.head_s)
         except TimeoutError:
-            raise _Answered(408, "head took too long") from None
+            raise Answered(408, "head took too long") from None
         except asyncio.LimitOverrunError:
-            raise _Answered(431, "head too large") from None
+            raise Answered(431, "head too large") from None
         return read_head(raw, most=self.limits.head_bytes)
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -223,39 +222,23 @@ class Door:
             # A connection of its own for every request: on loopback it costs a millisecond, and none can go stale under a request.
             return await asyncio.wait_for(asyncio.open_connection(host, port, ssl=self._upstream_tls, limit=BLOCK), UPSTREAM_S)
         except (OSError, TimeoutError) as error:
-            raise _Answered(503, f"SuperLink: {error.__class__.__name__}") from None
+            raise Answered(503, f"SuperLink: {error.__class__.__name__}") from None
 
-    async def _answer(self, reader: asyncio.StreamReader) -> _Head:
+    async def _answer(self, reader: asyncio.StreamReader) -> Head:
         while True:
             try:
                 raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.limits.answer_s)
             except TimeoutError:
-                raise _Answered(504, "SuperLink did not answer") from None
+                raise Answered(504, "SuperLink did not answer") from None
             except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-                raise _Answered(502, "SuperLink went away") from None
+                raise Answered(502, "SuperLink went away") from None
             try:
                 answer = read_head(raw, most=BLOCK, response=True)
-            except _Answered:
-                raise _Answered(502, "SuperLink answered nonsense") from None
+            except Answered:
+                raise Answered(502, "SuperLink answered nonsense") from None
             status = answer.first.split(b" ")[1]
             if not status.startswith(b"1"):
-                return answer if status not in (b"204", b"304") else _Head(answer.first, answer.headers, 0)
-
-    async def _body(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: _Head, late: int) -> None:
-        """Carry a body from `reader` to `writer`, block by block, as fast as the slower side takes it."""
-        pace = _Pace(reader, writer, self.limits, late)
-        try:
-            if head.until_close:
-                while await pace.some(BLOCK):
-                    pass
-            elif head.length is not None:
-                await pace.exactly(head.length)
-            else:
-                await pace.chunks()
-            if head.length != 0:
-                await pace.flush()
-        except (asyncio.IncompleteReadError, OSError) as error:
-            raise _Answered(late if late == 502 else 400, f"body broke off: {error.__class__.__name__}") from None
+                return answer if status not in (b"204", b"304") else Head(answer.first, answer.headers, 0)
 
     def _tell(self, peer: str, what: str) -> None:
         now = time.monotonic()
@@ -266,100 +249,19 @@ class Door:
             self.log.info("refused", extra={"more": {"peer": peer, "why": what}})
 
 
-class _Pace:
-    """Moves bytes and sees that they go on: at least `slowest_bytes` in every `idle_s` seconds, whichever side is slow."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits, late: int) -> None:
-        self.reader, self.writer, self.limits, self.late = reader, writer, limits, late
-        self.began, self.moved = time.monotonic(), 0
-
-    async def some(self, most: int) -> int:
-        """Move at most `most` bytes; return how many, 0 at the end."""
-        data = await self._in_time(self.reader.read(min(most, BLOCK)))
-        if data:
-            await self.send(data)
-        return len(data)
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        if self.writer.transport.get_write_buffer_size() > BLOCK:
-            await self.flush()
-        self.moved += len(data)
-        now = time.monotonic()
-        if self.moved >= self.limits.slowest_bytes:
-            self.began, self.moved = now, 0
-        elif now - self.began > self.limits.idle_s:
-            raise _Answered(self.late, "body too slow")
-
-    async def flush(self) -> None:
-        try:
-            await self._in_time(self.writer.drain())
-        except OSError:
-            raise _Closed from None
-
-    async def exactly(self, count: int) -> None:
-        while count:
-            moved = await self.some(count)
-            if not moved:
-                raise asyncio.IncompleteReadError(b"", count)
-            count -= moved
-
-    async def chunks(self) -> None:
-        """Carry a chunked body; trailers are refused."""
-        while True:
-            line = await self._in_time(self.reader.readuntil(b"\r\n"))
-            match = _CHUNK.fullmatch(line)
-            if match is None or len(line) > 256:
-                raise _Answered(400 if self.late != 502 else 502, "bad chunk")
-            size = int(match.group(1), 16)
-            await self.send(match.group(1) + b"\r\n")
-            if size:
-                await self.exactly(size)
-            if await self._in_time(self.reader.readexactly(2)) != b"\r\n":
-                raise _Answered(400 if self.late != 502 else 502, "bad chunk")
-            await self.send(b"\r\n")
-            if not size:
-                return
-
-    async def _in_time(self, waiting):
-        try:
-            return await asyncio.wait_for(waiting, self.limits.idle_s)
-        except TimeoutError:
-            raise _Answered(self.late, "body stopped") from None
-        except asyncio.LimitOverrunError:
-            raise _Answered(400, "bad chunk") from None
-
-
-def read_head(raw: bytes, *, most: int, response: bool = False) -> _Head:
-    """Read the head of a request or response in the narrow form of RFC 9112.
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return what the door speaks: TLS 1.2 or later, HTTP/1.1 alone.
 
     Raises
     ------
-    _Answered
-        431 too large, 400 anything that could be read in two ways.
+    OSError, ssl.SSLError
+        A file is missing, or the key is not the certificate's.
     """
-    if len(raw) > most:
-        raise _Answered(431, "head too large")
-    first, *lines = raw[:-4].split(b"\r\n")
-    if not response and _REQUEST.fullmatch(first) is None:
-        raise _Answered(400, "bad request line")
-    if response and re.fullmatch(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\x20-\x7e\x80-\xff]*)?", first) is None:
-        raise _Answered(400, "bad status line")
-    headers = []
-    for line in lines:
-        match = _HEADER.fullmatch(line)
-        if match is None:
-            raise _Answered(400, "bad header")
-        headers.append((match.group(1), match.group(2).rstrip(b" \t")))
-    lengths = [value for name, value in headers if name.lower() == b"content-length"]
-    codings = [value.lower() for name, value in headers if name.lower() == b"transfer-encoding"]
-    if len(lengths) + len(codings) > 1 or any(_LENGTH.fullmatch(value) is None for value in lengths) or codings not in ([], [b"chunked"]):
-        raise _Answered(400, "body of unclear length")
-    if codings:
-        return _Head(first, headers, None)
-    if lengths:
-        return _Head(first, headers, int(lengths[0]))
-    return _Head(first, headers, 0, until_close=response)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_alpn_protocols(["http/1.1"])
+    tls.load_cert_chain(certificate, key)
+    return tls
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from server.folder import ServerFolder
+from server.runs.place import HOME
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import write_atomic
 from shared_models.core.supervision import OFFLINE
 
 CONNECTION = "fedild"
-PATIENCE_S = 60.0
-"""Seconds that one `flwr` command may take."""
+PATIENCE_S = 120.0
+"""Seconds that one `flwr` command may take: it imports for a second, on a machine that is busy for a minute."""
 FINISHED = "finished:"
 
 
@@ -40,16 +41,19 @@ def environment(server: ServerFolder) -> dict[str, str]:
     """Return what every program of this server finds in its environment."""
     # Flower starts its own programs by name.
     path = f"{Path(command('flwr')).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**OFFLINE, "FLWR_HOME": str(server.flower_home), "PATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return {**OFFLINE, "FLWR_HOME": str(server.flower_home), HOME: str(server.path), "PATH": path, "OMP_NUM_THREADS": threads}
 
 
 def superlink_command(server: ServerFolder) -> list[str]:
     """Return the SuperLink's command: loopback, TLS, sites with registered keys alone, database on disk, apps in processes of their own."""
     secrets = server.secrets
+    name = "superlink" if (secrets / "superlink.crt").exists() else "server"
     return [
         command("flower-superlink"),
         *("--host", "127.0.0.1", "--port", str(server.settings.server.fleet_port)),
-        *("--ssl-ca-certfile", str(secrets / "ca.crt"), "--ssl-certfile", str(secrets / "server.crt"), "--ssl-keyfile", str(secrets / "server.key")),
+        *("--ssl-ca-certfile", str(secrets / "ca.crt"), "--ssl-certfile", str(secrets / f"{name}.crt")),
+        *("--ssl-keyfile", str(secrets / f"{name}.key")),
         "--enable-supernode-auth",
         *("--database", str(server.path / "state.db")),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secrets / "superexec.secret")),
@@ -138,10 +142,10 @@ def stop_run(server: ServerFolder, flower_run: int) -> None:
     flwr(server, "stop", str(flower_run), CONNECTION)
 
 
-def write_bundle(folder: Path, *, experiment: str, run_folder: Path, sites: list[str], quorum: int) -> None:
+def write_bundle(folder: Path, *, experiment: str, run: str, sites: list[str], quorum: int) -> None:
     """Write the app of a run: a description without code. What runs is what this machine and each hospital have installed.
 
-    The configuration travels to every site that takes part; it holds nothing secret.
+    The configuration travels to every site that takes part: the experiment, the run's identifier and its roster, and no path of this machine.
     """
     import tomli_w
 
@@ -153,7 +157,7 @@ def write_bundle(folder: Path, *, experiment: str, run_folder: Path, sites: list
                     "publisher": "fedild",
                     "fab-include": ["README.md"],
                     "components": {"serverapp": "server.app:app", "clientapp": "client.app:app"},
-                    "config": {"experiment": experiment, "run-folder": str(run_folder), "sites": ",".join(sites), "quorum": quorum},
+                    "config": {"experiment": experiment, "run": run, "sites": ",".join(sites), "quorum": quorum},
                 }
             }
         },

@@ -49,7 +49,8 @@ class Limits(Section):
 
     `connections` in all and `per_address` from one address at a time; a request's head within `head_s` seconds and `head_bytes` bytes; at
     least `slowest_bytes` bytes of a body in every `idle_s` seconds; an answer within `answer_s` seconds; a kept connection may be silent
-    for `silent_s` seconds.
+    for `silent_s` seconds. From one address come at most `new_per_s` connections each second, `new_burst` at once; after `refused_burst`
+    refused requests or handshakes it must wait until there is less than that again, at `refused_per_s` each second.
     """
 
     connections: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -61,6 +62,10 @@ class Limits(Section):
     answer_s: Annotated[float, Field(gt=0)] = 300.0
     silent_s: Annotated[float, Field(gt=0)] = 75.0
     handshake_s: Annotated[float, Field(gt=0)] = 10.0
+    new_per_s: Annotated[float, Field(gt=0)] = 20.0
+    new_burst: Annotated[int, Field(ge=1)] = 400
+    refused_per_s: Annotated[float, Field(gt=0)] = 1.0
+    refused_burst: Annotated[int, Field(ge=1)] = 60
 
 
 class Server(Section):

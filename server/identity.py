@@ -24,12 +24,14 @@ from shared_models.signing import new_signing_key, read_private, write_private
 CA_DAYS = 3650
 SERVER_DAYS = 397
 """A year and a month: the longest that common TLS clients accept of a leaf."""
-WARN_DAYS = 42
-"""An expiry is announced six weeks ahead."""
+WARN_DAYS = {"server.crt": 30, "ca.crt": 90}
+"""Days ahead that an expiry is announced. A new server certificate is a matter of one command; a new authority reaches every hospital."""
 ALWAYS = ("localhost", "127.0.0.1")
 """Names under which the programs on the server's own machine reach it."""
 
-SECRETS = ("ca.key", "server.key", "superexec.secret", "signing.key")
+SECRETS = ("ca.key", "server.key", "superlink.key", "superexec.secret", "signing.key")
+MAY_BE_AWAY = ("ca.key", "superlink.key")
+"""The authority's key may lie in a safe; servers of before the SuperLink had a certificate of its own have no key for it."""
 
 
 def make_identities(folder: Path, *, name: str, hosts: Sequence[str]) -> None:
@@ -47,6 +49,8 @@ def make_identities(folder: Path, *, name: str, hosts: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     make_authority(folder, name=name)
     make_server_certificate(folder, hosts=hosts)
+    # Seen by this server's own programs alone: it lives as long as the authority, so that a renewal stops nothing.
+    make_server_certificate(folder, hosts=ALWAYS, days=CA_DAYS - 1, name="superlink")
     write_private(folder / "superexec.secret", secrets.token_hex(32).encode() + b"\n")
     public = new_signing_key(folder / "signing.key")
     write_atomic(folder / "signing.pub", public.encode() + b"\n")
@@ -70,8 +74,8 @@ def make_authority(folder: Path, *, name: str, days: int = CA_DAYS) -> None:
     write_atomic(folder / "ca.crt", certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def make_server_certificate(folder: Path, *, hosts: Sequence[str], days: int = SERVER_DAYS) -> None:
-    """Make or renew ``server.key`` and ``server.crt``, signed by the folder's authority. Hospitals need nothing new: they trust the authority.
+def make_server_certificate(folder: Path, *, hosts: Sequence[str], days: int = SERVER_DAYS, name: str = "server") -> None:
+    """Make or renew ``<name>.key`` and ``<name>.crt``, signed by the folder's authority. Hospitals need nothing new: they trust the authority.
 
     Raises
     ------
@@ -96,8 +100,8 @@ def make_server_certificate(folder: Path, *, hosts: Sequence[str], days: int = S
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA384())
     )
-    write_atomic(folder / "server.key", _pem(key), mode=0o600)
-    write_atomic(folder / "server.crt", certificate.public_bytes(serialization.Encoding.PEM))
+    write_atomic(folder / f"{name}.key", _pem(key), mode=0o600)
+    write_atomic(folder / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def read_certificate(path: Path) -> x509.Certificate:
@@ -120,17 +124,17 @@ def days_left(certificate: x509.Certificate, *, now: datetime.datetime | None = 
 
 
 def expiry_warnings(folder: Path, *, now: datetime.datetime | None = None) -> list[str]:
-    """Return a sentence for each certificate of `folder` that expires within `WARN_DAYS` or has expired."""
+    """Return a sentence for each certificate of `folder` that expires within its `WARN_DAYS` or has expired."""
     sentences = []
     for name, remedy in (("server.crt", "run `fedild server renew`"), ("ca.crt", "make new identities and send every site a new kit")):
         left = days_left(read_certificate(folder / name), now=now)
-        if left < WARN_DAYS:
+        if left < WARN_DAYS[name]:
             sentences.append(f"{name} {'has expired' if left < 0 else f'expires in {left:.0f} days'}: {remedy}")
     return sentences
 
 
 def check_secrets(folder: Path) -> None:
-    """Refuse key files that are missing or that others than their owner may read; ``ca.key`` may be away.
+    """Refuse key files that are missing or that others than their owner may read; those of `MAY_BE_AWAY` may be missing.
 
     Raises
     ------
@@ -138,7 +142,7 @@ def check_secrets(folder: Path) -> None:
         E_KEY_FILE.
     """
     for name in SECRETS:
-        if name != "ca.key" or (folder / name).exists():
+        if name not in MAY_BE_AWAY or (folder / name).exists():
             read_private(folder / name)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from server.flower import write_bundle
 from server.folder import ServerFolder
 from server.queue import Entry, Queue
 from server.sites import on_roster
-from shared_models.core.errors import BadInput
+from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import write_atomic
 from shared_models.experiment import Experiment
 
@@ -22,16 +23,30 @@ PULLED = ("bundle", "report.html", "metrics.json", "site_metrics.json", "rounds.
 
 
 def order_run(
-    server: ServerFolder, experiment: str, *, roster: list[str], quorum: int | None = None, deadline: str | None = None, settings: list[str]
+    server: ServerFolder,
+    experiment: str,
+    *,
+    roster: list[str],
+    quorum: int | None = None,
+    deadline: str | None = None,
+    settings: list[str],
+    checks: Sequence[Callable[[Experiment], list[str]]] = (),
 ) -> str:
     """Check an experiment and its roster, make the run's folder, put it into the queue; return its identifier.
 
     What the sites will be asked to approve is ``experiment.json`` in the run's folder.
 
+    Parameters
+    ----------
+    checks : sequence of callable
+        Each gives the faults that it sees in the experiment as a site will receive it.
+
     Raises
     ------
+    BadExperiment
+        With every fault of the experiment.
     BadInput
-        A faulty experiment, a site that is not approved, or a quorum that cannot be.
+        A site that is not approved, or a quorum that cannot be.
     """
     given = [*settings]
     if quorum is not None:
@@ -39,6 +54,8 @@ def order_run(
     if deadline is not None:
         given.append(f"federation.deadline_s={seconds_of(deadline)}")
     read = Experiment.load(path_of(experiment), given).for_sites()
+    if wrong := [fault for check in checks for fault in check(read)]:
+        raise BadExperiment(f"experiment {path_of(experiment).name}", faults=wrong)
     names = on_roster(server, [name.strip() for name in roster])
     if not FEWEST_SITES <= read.federation.quorum <= len(names):
         raise BadInput(
@@ -51,7 +68,7 @@ def order_run(
     folder.mkdir(parents=True, mode=0o700)
     text = read.to_json()
     write_atomic(folder / "experiment.json", text.encode())
-    write_bundle(folder / "app", experiment=text, run_folder=folder, sites=names, quorum=read.federation.quorum)
+    write_bundle(folder / "app", experiment=text, run=run, sites=names, quorum=read.federation.quorum)
     Queue(server.path / "queue.db").add(Entry(run=run, experiment=read.name, sites=names))
     return run
 

@@ -19,8 +19,8 @@ from server.flower import register_node, unregister_node
 from server.folder import ServerFolder
 from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import read_json, write_atomic, write_json
-from shared_models.core.supervision import lock
-from shared_models.papers import Kit, fingerprint, is_name, read_request, signed
+from shared_models.core.locks import lock
+from shared_models.papers import Kit, Request, fingerprint, is_name, read_request, signed
 from shared_models.signing import signing_key
 
 State = Literal["invited", "approved", "revoked"]
@@ -35,6 +35,8 @@ class SiteEntry:
     public_key: str = ""
     signing_key: str = ""
     node_id: str = ""
+    leaving: str = ""
+    """Node number of the keys that were replaced, until Flower has been told."""
     invited: str = ""
     approved: str = ""
     revoked: str = ""
@@ -65,12 +67,18 @@ def invite(server: ServerFolder, name: str) -> None:
 
 
 def approve_site(
-    server: ServerFolder, request_file: Path, *, expected: str | None = None, register: Callable[..., int] = register_node
+    server: ServerFolder,
+    request_file: Path,
+    *,
+    expected: str | None = None,
+    register: Callable[..., int] = register_node,
+    unregister: Callable[[ServerFolder, int], None] = unregister_node,
 ) -> tuple[str, Path]:
     """Register the site of a request with Flower and write its kit; return its fingerprint and the kit's path.
 
     Approving the same request again writes the kit anew (after a change of address, say). Other keys under a name that is approved are
-    refused: a name changes hands only after `revoke`.
+    taken when the registered signing key speaks for them (a rotation: the new node is registered, then the old one goes, no other site is
+    touched); without its word a name changes hands only after `revoke`.
 
     Parameters
     ----------
@@ -90,23 +98,30 @@ def approve_site(
     with _register(server) as sites:
         before = sites.get(request.name, SiteEntry())
         same = before.state == "approved" and before.fingerprint == request.fingerprint
-        if before.state == "approved" and not same:
+        if before.state == "approved" and not same and not _speaks_for(before, request):
             raise Refused(
-                "a name belongs to one pair of keys", value=request.name, remedy=f"`fedild server revoke {request.name}` first", code="E_TAKEN"
+                "a name belongs to one pair of keys until these speak for others",
+                value=request.name,
+                remedy=f"`fedild server revoke {request.name}` first, or ask the site to rotate its keys",
+                code="E_TAKEN",
             )
         for name, entry in sites.items():
             if name != request.name and entry.state == "approved" and entry.public_key == request.public_key:
                 raise Refused("a key belongs to one site", value=name, remedy="ask the site to make keys of its own", code="E_TAKEN")
-        node = before.node_id if same else _registered(server, request.name, request.public_key, register)
+        stays = before.state == "approved" and before.public_key == request.public_key  # Flower takes a key once: it knows this one
+        node = before.node_id if stays else _registered(server, request.name, request.public_key, register)
         sites[request.name] = SiteEntry(
             state="approved",
             fingerprint=request.fingerprint,
             public_key=request.public_key,
             signing_key=request.signing_key,
             node_id=node,
+            leaving=before.leaving if stays else before.node_id,
             invited=before.invited,
             approved=before.approved if same else _now(),
         )
+    # Only when the register names the new node: interrupted between the two, the same request approved again ends what was begun.
+    _let_go(server, request.name, unregister)
     return request.fingerprint, write_kit(server, request.name, request.fingerprint)
 
 
@@ -124,9 +139,9 @@ def revoke(server: ServerFolder, name: str, *, unregister: Callable[[ServerFolde
             raise BadInput("no such site", value=name, remedy="`fedild server sites` lists them")
         if entry.state == "revoked":
             return
-        if entry.node_id:
-            unregister(server, int(entry.node_id))
-        sites[name] = SiteEntry(**{**asdict(entry), "state": "revoked", "revoked": _now(), "node_id": ""})
+        for node in filter(None, (entry.leaving, entry.node_id)):
+            unregister(server, int(node))
+        sites[name] = SiteEntry(**{**asdict(entry), "state": "revoked", "revoked": _now(), "node_id": "", "leaving": ""})
         (server.path / "kits" / f"{name}.json").unlink(missing_ok=True)
 
 
@@ -192,6 +207,18 @@ def _registered(server: ServerFolder, name: str, public_key: str, register: Call
         path = Path(folder) / f"{name}.pub"
         write_atomic(path, f"{public_key} {name}\n".encode(), durable=False)
         return str(register(server, name=name, public_key=path))
+
+
+def _let_go(server: ServerFolder, name: str, unregister: Callable[[ServerFolder, int], None]) -> None:
+    with _register(server) as sites:
+        if sites[name].leaving:
+            unregister(server, int(sites[name].leaving))
+            sites[name].leaving = ""
+
+
+def _speaks_for(entry: SiteEntry, request: Request) -> bool:
+    """Say whether the key that is registered now signed the request for the new ones (`read_request` has checked the signature)."""
+    return request.replaces is not None and request.replaces.signing_key == entry.signing_key
 
 
 def _plain(text: str) -> str:

@@ -10,11 +10,12 @@ from server.flower import FlowerFailed, list_nodes
 from server.folder import ServerFolder
 from server.identity import days_left, expiry_warnings, read_certificate
 from server.queue import Entry, Queue
-from server.runs.log import read_rounds
+from server.runs.log import patients_of, read_rounds
+from server.runs.rounds import ALL_SITES
 from server.runs.standing import read_standing
 from server.sites import consortium_fingerprint, read_sites
 from shared_models.core.files import read_json
-from shared_models.core.supervision import is_locked
+from shared_models.core.locks import is_locked
 from shared_models.experiment import Experiment
 
 
@@ -84,7 +85,9 @@ def run_status(server: ServerFolder, run: str) -> dict[str, Any]:
         "flower_runs": standing.get("flower_run_ids", []),
         "last_round": {
             "wall_s": round(last["wall_s"], 1),
-            "patients": {site: record["num_cases"] for site, record in last["sites"].items()},
+            "patients": {ALL_SITES: patients_of(last)}
+            if last.get("total")
+            else {site: record["num_cases"] for site, record in last["sites"].items()},
             "refused": {site: record["refused"] for site, record in last["sites"].items() if record["refused"]},
         }
         if last

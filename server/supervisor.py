@@ -13,12 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from server.caretaker import Caretaker
+from server.dispatcher import Dispatcher
 from server.flower import environment, superexec_command, superlink_command, write_connection
 from server.folder import ServerFolder
-from server.identity import expiry_warnings
-from server.queue import Dispatcher, Queue
+from server.queue import Queue
 from shared_models.core.errors import FedILDError
-from shared_models.core.supervision import Program, Supervisor, event_log
+from shared_models.core.events import event_log
+from shared_models.core.supervision import Program, Supervisor
 
 REPORT_S = 300.0
 
@@ -33,11 +35,16 @@ def supervise(server: ServerFolder) -> None:
     """
     os.umask(0o077)
     log = event_log(server.path / "logs" / "runs.log", "runs")
-    for sentence in expiry_warnings(server.secrets):
-        log.warning("certificate", extra={"more": {"warning": sentence}})
     write_connection(server)
     dispatcher = Dispatcher(server, Queue(server.path / "queue.db"), finish=write_outcome, log=log)
-    Supervisor(server.path, programs_of(server), tick=dispatcher.step).run()
+    caretaker = Caretaker(server, dispatcher.queue, log)
+    caretaker.step()
+
+    def tick() -> None:
+        caretaker.step()
+        dispatcher.step()
+
+    Supervisor(server.path, programs_of(server), tick=tick).run()
 
 
 def programs_of(server: ServerFolder) -> list[Program]:

@@ -1,7 +1,7 @@
 """The experiment TOML: one file says what is prepared, trained, federated and judged. The server sends it whole inside every Job.
 
 name, title, seed
-[data]         studies or patches, the classes, where the label stands
+[data]         studies, patches or a table; the classes, where the label stands
 [preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
 [inputs]       what a model sees of a prepared study
 [model]        a line of MODELS and its knobs
@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared_models.core.choices import Choice, Section, apply_overrides, load_toml, validated
 from shared_models.core.files import canonical_json, sha256
@@ -31,12 +31,13 @@ class Data(Section):
     """What a record is and which classes it may have.
 
     `merge` maps further labels of the clinical table onto classes (``{probable_UIP = "UIP"}``); a label that is neither a class nor
-    merged leaves the patient out, with a finding.
+    merged leaves the patient out, with a finding. `label` is the column of a table that holds the class.
     """
 
-    kind: Literal["studies", "patches"] = "studies"
+    kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
     target: Literal["diagnosis"] = "diagnosis"
+    label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -71,8 +72,13 @@ class Inputs(Section):
     """What a model sees: lung slices, a lung volume or a patch, in a window of Hounsfield units; or the named `columns` of a table.
 
     `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
-    variables (``age``, ``fvc_percent``): named here, so that every site builds the same table and the approver sees what it holds.
-    `visits` ``all`` makes every visit of a patient a training record under the patient's one pseudonym; validation always reads the first.
+    variables (``age``, ``fvc_percent``), or columns of the site's own table and indicators of their values (``cp=2``): named here, so that
+    every site builds the same table and the approver sees what it holds. `visits` ``all`` makes every visit of a patient a training record
+    under the patient's one pseudonym; validation always reads the first.
+
+    `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
+    `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row or takes the median of
+    the site's training patients.
     """
 
     slices: Annotated[int, Field(ge=1, le=256)] = 12
@@ -83,6 +89,18 @@ class Inputs(Section):
     mask_outside: bool = False
     columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
     visits: Literal["first", "all"] = "first"
+    missing: Literal["drop", "median"] = "drop"
+    scale: Literal["none", "site", "range"] = "none"
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Inputs:
+        if bad := sorted(name for name, (low, high) in self.ranges.items() if not low < high):
+            raise ValueError(f"ranges must go from low to high: {bad}")
+        plain = [name for name in self.columns if "=" not in name]
+        if self.scale == "range" and (absent := sorted(set(plain) - set(self.ranges))):
+            raise ValueError(f"scale = 'range' needs a range for every column that is a number: {absent}")
+        return self
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> Inputs:
@@ -110,10 +128,24 @@ class Train(Section):
     precision: Literal["full", "mixed"] = "full"
 
 
+class SecureSum(Section):
+    """The server learns the sum of the sites' updates and no single one (`shared_models/secure_sum`); ``secure_sum = true`` takes the defaults.
+
+    `threshold` is the share of the sites that must help to unmask, a strict majority when not given. Numbers are summed in fixed point:
+    a site refuses a parameter that changes by more than `largest_change` in a round, and takes no part with more than `most_cases` patients;
+    smaller bounds give a finer step. One exchange of keys serves `ahead` rounds.
+    """
+
+    threshold: Annotated[float, Field(gt=0.5, le=1)] | None = None
+    largest_change: Annotated[float, Field(gt=0, le=1e6)] = 4.0
+    most_cases: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    ahead: Annotated[int, Field(ge=1, le=64)] = 8
+
+
 class Federation(Section):
     """Rounds and what counts as a round: `quorum` valid updates within `deadline_s` seconds, repeated up to `retries` times.
 
-    `compression` packs what the sites send over slow links: a line of COMPRESSIONS and its knobs.
+    `compression` packs what the sites send over slow links: a line of COMPRESSIONS and its knobs. `secure_sum` hides single updates.
     """
 
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -122,6 +154,20 @@ class Federation(Section):
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     max_update_norm: Annotated[float, Field(gt=0)] = 1e4
     compression: Choice = Choice(name="none")
+    secure_sum: SecureSum | None = None
+
+    @field_validator("secure_sum", mode="before")
+    @classmethod
+    def _secure_sum_may_be_a_word(cls, value: Any) -> Any:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _secure_sum_fits(self) -> Federation:
+        if self.secure_sum is not None and self.quorum < 3:
+            raise ValueError("secure_sum needs a quorum of at least 3: in the sum of two sites each reads the other's part")
+        if self.secure_sum is not None and self.compression.name != "none":
+            raise ValueError("secure_sum adds whole numbers under masks, which cannot be packed; leave compression out")
+        return self
 
 
 class Evaluation(Section):
@@ -192,6 +238,10 @@ class Experiment(Section):
     def _privacy_fits(self) -> Experiment:
         if self.privacy.at_sites and self.train.class_weights != "none":
             raise ValueError("train.class_weights must be none under [privacy]: they are counts of the site's labels, which the noise does not cover")
+        if self.privacy.at_sites and (self.inputs.scale == "site" or self.inputs.missing == "median"):
+            raise ValueError(
+                "inputs.scale = 'site' and missing = 'median' learn from all patients without noise; name public ranges: scale = 'range'"
+            )
         if self.privacy.noise_share > self.federation.quorum:
             raise ValueError("privacy.noise_share must not exceed federation.quorum: a sum of fewer sites would lack noise")
         return self

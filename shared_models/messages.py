@@ -7,6 +7,7 @@ JSON text and plain numbers.
     hello   who is there                                           nothing
     fit     a round of training (evaluates the received model too) state, num_cases, steps, metrics
     judge   an evaluation of the received model                    metrics
+    keys shares agree unmask                                       extra: a stage of the secure sum (`shared_models/secure_sum`)
 """
 
 from __future__ import annotations
@@ -30,7 +31,17 @@ from shared_models.core.state import digest
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
-Kind = Literal["hello", "fit", "judge"]
+Kind = Literal["hello", "fit", "judge", "keys", "shares", "agree", "unmask"]
+MESSAGE_TYPES: dict[str, str] = {
+    "hello": "query.hello",
+    "fit": "train",
+    "judge": "evaluate",
+    "keys": "query.keys",
+    "shares": "query.shares",
+    "agree": "query.agree",
+    "unmask": "query.unmask",
+}
+"""Flower's word for each kind of Job."""
 FRAME_LIMIT = 4 << 30
 _HEADER = struct.Struct(">4sIQ")
 _MAGIC = b"FIL1"
@@ -51,7 +62,7 @@ class Job:
     round : int
         1-based; 0 outside a round.
     kind : str
-        ``hello``, ``fit`` or ``judge``.
+        One of the kinds above.
     state : State
         Global model.
     experiment : str
@@ -136,8 +147,8 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
     )
     if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
         raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
-    if like is Job and head["kind"] not in ("hello", "fit", "judge"):
-        raise BadInput("a job's kind is hello, fit or judge", value=head["kind"])
+    if like is Job and head["kind"] not in MESSAGE_TYPES:
+        raise BadInput(f"a job's kind is one of {', '.join(MESSAGE_TYPES)}", value=head["kind"])
     if like is Update and any(not isinstance(v, float | int) for v in head["metrics"].values()):
         raise BadInput("metrics are numbers")
     if like is Update:

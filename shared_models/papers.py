@@ -17,7 +17,7 @@ from shared_models.core.choices import Section, validated
 from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import canonical_json, read_json, sha256
 from shared_models.experiment import Name
-from shared_models.signing import sign, verifies
+from shared_models.signing import public_half, sign, verifies
 
 LARGEST_PAPER = 64 << 10
 """Bytes; a longer file is no paper of ours and is not read."""
@@ -27,10 +27,22 @@ Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
 
+class Replaces(Section):
+    """The old key's word for a change of keys, inside a request: ``{"signing_key": ..., "signature": ...}``.
+
+    `signing_key` is the site's registered Ed25519 key, which goes; `signature` is made by it over the canonical JSON of the request without
+    ``signature`` and ``replaces`` (see `replacing`). The request's own signature, by the new key, covers this table too.
+    """
+
+    signing_key: Hex32
+    signature: Signature
+
+
 class Request(Section):
     """A site asks to take part. Signed with the site's own signing key, which shows that it has the private half.
 
     `public_key` is the node's EC P-384 key in OpenSSH form (Flower registers it), `signing_key` the Ed25519 key that signs its updates.
+    `replaces` stands in the request of a site that has changed its keys: without it a name that is taken is refused.
     """
 
     paper: Annotated[str, Field(pattern="^request$")] = "request"
@@ -40,6 +52,7 @@ class Request(Section):
     signing_key: Hex32
     fingerprint: str
     made: Time
+    replaces: Replaces | None = None
     signature: Signature
 
 
@@ -84,6 +97,22 @@ def signed(document: dict[str, Any], secret: bytes) -> dict[str, Any]:
     return {**body, "signature": sign(secret, canonical_json(body).encode())}
 
 
+def replacing(body: dict[str, Any], secret: bytes) -> dict[str, str]:
+    """Return the table ``replaces`` of a request: the old signing key `secret` (32 bytes) speaks for the new keys in `body`.
+
+    Examples
+    --------
+    >>> found = replacing({"name": "alpha", "signing_key": "00" * 32}, b"k" * 32)
+    >>> sorted(found), len(found["signature"])
+    (['signature', 'signing_key'], 128)
+    """
+    return {"signing_key": public_half(secret), "signature": sign(secret, _body_of_request(body))}
+
+
+def _body_of_request(document: dict[str, Any]) -> bytes:
+    return canonical_json({name: value for name, value in document.items() if name not in ("signature", "replaces")}).encode()
+
+
 def check_signature(document: dict[str, Any], public_key: str) -> None:
     """Refuse a document that was not signed by the private half of `public_key` (32 bytes in hexadecimal).
 
@@ -98,7 +127,7 @@ def check_signature(document: dict[str, Any], public_key: str) -> None:
 
 
 def read_request(path: Path) -> Request:
-    """Read a site's request; check its form, its fingerprint and its signature.
+    """Read a site's request; check its form, its fingerprint, its signature and, in a change of keys, that of the old key.
 
     Raises
     ------
@@ -110,6 +139,8 @@ def read_request(path: Path) -> Request:
     if request.fingerprint != fingerprint(request.name, request.public_key, request.signing_key):
         raise Refused("a request's fingerprint is that of its keys", remedy="ask the site for a new request", code="E_FINGERPRINT")
     check_signature(document, request.signing_key)
+    if request.replaces is not None and not verifies(request.replaces.signing_key, _body_of_request(document), request.replaces.signature):
+        raise Refused("a change of keys is signed by the old key", remedy="ask the site for a new request", code="E_SIGNATURE")
     return request
 
 

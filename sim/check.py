@@ -23,7 +23,7 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training import PRIVATE_FITTERS
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
-    from server.strategies import STRATEGIES
+    from server.strategies import DEFAULTS, STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
 
@@ -56,16 +56,20 @@ def faults(experiment: Experiment) -> list[str]:
             inputs_of(experiment)
         except FedILDError as error:
             found.append(f"inputs.columns: {error}")
-        if (spec.takes == "patch") != (experiment.data.kind == "patches"):
+        kinds = {"patch": ("patches",), "table": ("table", "studies")}.get(spec.takes, ("studies",))
+        if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
         if spec.fit != "gradient" and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
-        if experiment.privacy.unit == "site" and spec.fit != "gradient":
-            found.append(f"privacy: the privacy of sites is made on weights; {experiment.model.name!r} is fitted by {spec.fit}")
+        if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
+            found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
+        named = experiment.strategy.name if experiment.strategy else DEFAULTS[spec.fit]
+        if experiment.federation.secure_sum is not None and named in STRATEGIES and not STRATEGIES[named].sums:
+            found.append(f"federation.secure_sum: strategy {named!r} must see every site's update, which the secure sum hides; leave one of them out")
     if experiment.simulation is not None:
         try:
             settings = simulation_of(experiment)

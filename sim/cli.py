@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.cli import app as site_app
+from server.cli import CHECKS
 from server.cli import app as server_app
 from shared_models.core.errors import BadInput, FedILDError
+
+if TYPE_CHECKING:
+    from shared_models.experiment import Experiment
 
 INTERRUPTED = 130
 
@@ -27,6 +31,15 @@ app = typer.Typer(
 )
 app.add_typer(site_app, name="site")
 app.add_typer(server_app, name="server")
+
+
+def _faults(experiment: Experiment) -> list[str]:
+    from sim.check import faults
+
+    return faults(experiment)
+
+
+CHECKS.append(_faults)  # what `fedild check` finds, `fedild server run` finds before any site is asked
 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a knob of the experiment; may be given several times.")

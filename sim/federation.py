@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from server.app import app as server_app
 from server.app import run_experiment
 from server.runs.checkpoint import RoundState
 from server.runs.rounds import RoundRecord
@@ -77,13 +76,12 @@ def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, 
     where: dict[str, Any] = {"address": address} if address else {"num_cpus": processes}
     path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ray.init(**where, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment | path})
-    configuration: dict[str, Any] = {"experiment": experiment.to_json(), "run-folder": str(folder.resolve())}
     wrapper = ServerApp()
 
     @wrapper.main()
     def main(grid: Grid, context: Context) -> None:
-        # Flower's engine gives a simulated run no configuration: it is put in here, and the deployed app runs as it is.
-        server_app(grid=grid, context=Context(context.run_id, context.node_id, context.node_config, context.state, configuration))
+        del context  # Flower's engine gives a simulated run no configuration
+        run_experiment(grid, experiment, folder.resolve())
 
     run_simulation(
         server_app=wrapper,

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from server.runs.log import read_rounds
+from server.runs.log import patients_of, read_rounds
 from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
 from shared_models.catalogue import spec_of
@@ -90,7 +90,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
         "training": {
             "hospitals": ", ".join(site.parent.name for site in training),
             "held_out": ", ".join(settings.held_out) if isinstance(settings, Phantoms) else "folds",
-            "patients": sum(site["num_cases"] for site in rounds[-1]["sites"].values()) if rounds else None,
+            "patients": patients_of(rounds[-1]) if rounds else None,
             "rounds": experiment.federation.rounds,
             "degraded_rounds": sum(r["degraded"] for r in rounds),
             "strategy": experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit],

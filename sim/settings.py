@@ -74,7 +74,29 @@ class Patches(Section):
     citation: str = ""
 
 
-def simulation_of(experiment: Experiment) -> Phantoms | Patches:
+class Tables(Section):
+    """One table a hospital, from files of real data without a header: `header` names their columns, `labels` maps what stands there to classes.
+
+    A share `test` of each hospital's complete rows is put aside, stratified by class, by scikit-learn's ``train_test_split`` with
+    `split_seed`: the split of published benchmarks. `complete` names the columns that a row must have to count at all.
+    """
+
+    kind: Literal["tables"]
+    files: Annotated[dict[Name, str], Field(min_length=2)]
+    header: Annotated[tuple[str, ...], Field(min_length=2)]
+    labels: dict[str, str]
+    complete: tuple[str, ...] = ()
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.34
+    split_seed: Annotated[int, Field(ge=0)] = 43
+    citation: str = ""
+
+    @property
+    def sites(self) -> int:
+        """Hospitals."""
+        return len(self.files)
+
+
+def simulation_of(experiment: Experiment) -> Phantoms | Patches | Tables:
     """Return the checked ``[simulation]`` of an experiment.
 
     Raises
@@ -85,11 +107,12 @@ def simulation_of(experiment: Experiment) -> Phantoms | Patches:
     document = experiment.simulation
     if document is None:
         raise BadExperiment(f"experiment {experiment.name}", faults=["simulation: is required to simulate"])
-    section = Patches if document.get("kind") == "patches" else Phantoms
+    kinds: dict[Any, type[Section]] = {"patches": Patches, "tables": Tables}
+    section = kinds.get(document.get("kind"), Phantoms)
     try:
         settings = section.model_validate(document)
     except ValidationError as error:
         raise BadExperiment("simulation", faults=faults_of(error)) from None
     if isinstance(settings, Phantoms):
         settings.presets()
-    return settings
+    return settings  # type: ignore[return-value]

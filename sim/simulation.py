@@ -25,7 +25,7 @@ from sim.check import faults
 from sim.pool import Pool
 from sim.progress import Progress
 from sim.run import Clock, Run
-from sim.settings import Patches, Phantoms, simulation_of
+from sim.settings import Patches, Phantoms, Tables, simulation_of
 
 if TYPE_CHECKING:
     pass
@@ -79,6 +79,10 @@ def simulate(
             from sim.crossvalidation import cross_validate
 
             return cross_validate(run, settings, data, progress)
+        if isinstance(settings, Tables):
+            from sim.hospital_tables import federate_tables
+
+            return federate_tables(run, settings, data, progress)
         return _simulate_phantoms(run, settings, progress)
 
 

@@ -12,7 +12,7 @@ import torch
 import sim.apps
 import sim.grid
 import sim.tasks  # noqa: F401
-from client.training.gradient import network_on_cpu
+from client.training.gradient import network_key, network_on_cpu
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.experiment import Experiment
 
@@ -23,6 +23,6 @@ def warm() -> None:
     if text := os.environ.get("FEDILD_WARM"):
         experiment = Experiment.from_json(text)
         if spec_of(experiment.model).fit == "gradient":
-            network_on_cpu(experiment.model.model_dump_json(), len(experiment.data.classes))
+            network_on_cpu(*network_key(experiment))
         else:
             build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))

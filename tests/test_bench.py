@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
         ("federation", ("seconds: median (range)", "peak MB", "default backend / plain loop, one thread")),
         ("aggregation", ("ours / copy", "Flower / ours", "models of memory")),
         ("studies", ("s per phantom volume", "s per prepared study", "segmenting")),
+        ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
     ],
 )

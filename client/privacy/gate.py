@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +52,15 @@ def release_metrics(measured: dict[str, Measured], policy: Policy) -> dict[str, 
     return out
 
 
-def release(update: Update, *, layout: State, policy: Policy, record: Path, key: bytes | None = None) -> Update:
+def release(
+    update: Update,
+    *,
+    layout: State,
+    policy: Policy,
+    record: Path,
+    key: bytes | None = None,
+    seal: Callable[[Update], Update] | None = None,
+) -> Update:
     """Let `update` leave, signed, or refuse.
 
     Parameters
@@ -66,6 +75,8 @@ def release(update: Update, *, layout: State, policy: Policy, record: Path, key:
         JSON lines of everything that ever left.
     key : bytes, optional
         The site's Ed25519 signing key; a simulated site has none.
+    seal : callable, optional
+        Masks what was let through (secure sum); what it returns is what leaves.
 
     Raises
     ------
@@ -83,6 +94,7 @@ def release(update: Update, *, layout: State, policy: Policy, record: Path, key:
     size = size_bytes(update.state)
     if size > policy.max_payload_mb * 1e6:
         raise Refused("an update must stay under the site's largest payload", value=size, code="E_PAYLOAD")
+    update = seal(update) if seal else update
     write_down(update, record)
     return replace(update, signature=sign(key, signed_bytes(update))) if key else update
 
@@ -93,7 +105,7 @@ def write_down(update: Update, record: Path, *, again: bool = False) -> None:
         "time": round(time.time(), 3),
         "run": update.run,
         "round": update.round,
-        "bytes": size_bytes(update.state),
+        "bytes": size_bytes(update.state) + size_bytes(update.extra),
         "keys": len(update.state),
         "num_cases": update.num_cases,
         "metrics": update.metrics,

@@ -21,7 +21,7 @@ from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
-from shared_models.catalogue import build, spec_of
+from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadCohort
@@ -157,18 +157,23 @@ def predict_gradient(experiment: Experiment, state: State, records: Records) -> 
 
 def network_of(experiment: Experiment, state: State) -> nn.Module:
     """Return a fresh network in evaluation mode with `state` loaded: for explanations, which hang hooks on it."""
-    model = build(experiment.model, inputs=1, outputs=len(experiment.data.classes))
+    model = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
     FlatModel(model).load(state)
     return model.eval()
 
 
+def network_key(experiment: Experiment) -> tuple[str, int, int]:
+    """Return what a network is built from: its choice as JSON, its inputs and its classes."""
+    return experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes)
+
+
 @functools.lru_cache(maxsize=4)
-def network_on_cpu(choice: str, outputs: int) -> nn.Module:
+def network_on_cpu(choice: str, inputs: int, outputs: int) -> nn.Module:
     """Return this process's one network of a choice (as JSON), whatever its weights are: training and prediction load theirs into it.
 
     The simulation calls it before it forks its workers, so that they need not build the network again.
     """
-    return build(Choice.model_validate_json(choice), inputs=1, outputs=outputs)
+    return build(Choice.model_validate_json(choice), inputs=inputs, outputs=outputs)
 
 
 @dataclass(frozen=True)
@@ -188,13 +193,13 @@ def warm_model(experiment: Experiment) -> Warm:
     BadInput
         E_DEVICE: the site's device is not there.
     """
-    return _warm_model(experiment.model.model_dump_json(), len(experiment.data.classes), str(current_device()))
+    return _warm_model(*network_key(experiment), str(current_device()))
 
 
 @functools.lru_cache(maxsize=4)
-def _warm_model(choice: str, outputs: int, device: str) -> Warm:
+def _warm_model(choice: str, inputs: int, outputs: int, device: str) -> Warm:
     # Building a large network costs more than a round on a small site: a resident worker builds each once and loads weights into it.
-    network = network_on_cpu(choice, outputs)
+    network = network_on_cpu(choice, inputs, outputs)
     return Warm(FlatModel(network if device == "cpu" else copy.deepcopy(network).to(device)))
 
 

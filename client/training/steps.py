@@ -1,7 +1,8 @@
 """Step checkpoints: a worker that is killed in the middle of a round goes on inside the round, to the same bits.
 
 One file a round holds the network, the optimiser, both random generators, the order of patients still to come and the running sums. It
-belongs to one question (run, round, received model, experiment, patients) and is removed when the round's update is released.
+belongs to one question (run, round, received model, experiment, patients) and is removed when the round's update is released. A checksum
+lies in it: on a disk that has flipped a bit, the round starts at its beginning.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import numpy as np
 from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import read_state, write_state
+from shared_models.core.state import digest
 
 EVERY_S = 5.0
 """Least seconds between two checkpoints: small rounds write none, long ones lose little."""
+CHECKSUM = "checksum"
+"""SHA-256 over everything else in the file."""
 
 
 class Stopped(FedILDError):
@@ -50,11 +54,13 @@ class StepFile:
     _written: float = field(default_factory=time.monotonic)
 
     def load(self) -> State | None:
-        """Return what `save` wrote last; None without one or when it is damaged: the round then starts at its beginning."""
+        """Return what `after` wrote last; None without one or when it is damaged: the round then starts at its beginning."""
         try:
-            return read_state(self.path)
+            state = read_state(self.path)
         except (OSError, FedILDError):
             return None
+        checksum = state.pop(CHECKSUM, np.zeros(0, np.uint8))
+        return state if checksum.tobytes() == bytes.fromhex(digest(state)) else None
 
     def after(self, step: int, state: Callable[[], State]) -> None:
         """Write `state()` when it is time to, or when the worker is to end.
@@ -72,7 +78,8 @@ class StepFile:
 
     def write(self, step: int, state: Callable[[], State]) -> None:
         """Write `state()` now."""
-        write_state(self.path, {**state(), "step": np.array(step)}, mode=0o600)
+        whole = {**state(), "step": np.array(step)}
+        write_state(self.path, {**whole, CHECKSUM: np.frombuffer(bytes.fromhex(digest(whole)), np.uint8)}, mode=0o600)
         self._written = time.monotonic()
 
     def remove(self) -> None:

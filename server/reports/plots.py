@@ -49,14 +49,16 @@ def comparison(arms: list[Arm], metric: str, title: str) -> str:
 
 def learning_curves(record: Record, headline: str) -> list[dict[str, Any]]:
     """Draw a value per round and hospital: the training loss and one validation metric; a list of ``{title, svg}``."""
-    sites = list(dict.fromkeys(site for one in record.rounds for site in one["sites"]))
+    # A secure sum tells of all sites together, and of none alone.
+    groups = [{"all sites": one["total"]} if one.get("total") else one["sites"] for one in record.rounds]
+    sites = list(dict.fromkeys(site for one in groups for site in one))
     xs = [float(one["round"]) for one in record.rounds]
-    metrics = list(dict.fromkeys(name for one in record.rounds for found in one["sites"].values() for name in found.get("metrics") or {}))
+    metrics = list(dict.fromkeys(name for one in groups for found in one.values() for name in found.get("metrics") or {}))
     validated = headline if headline in metrics else next(iter(metrics), None)
     drawn = []
 
     def values(site: str, metric: str | None) -> list[float | None]:
-        found = [one["sites"].get(site) or {} for one in record.rounds]
+        found = [one.get(site) or {} for one in groups]
         return [as_cell(one.get("train_loss") if metric is None else (one.get("metrics") or {}).get(metric))["value"] for one in found]
 
     for key, metric, title in (("loss", None, "Training loss"), ("validation", validated, "Validation")):

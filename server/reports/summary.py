@@ -163,5 +163,7 @@ def round_notes(record: Record) -> list[str]:
     degraded = [one["round"] for one in record.rounds if one.get("degraded")]
     if degraded:
         rounds, were = ("Rounds", "were") if len(degraded) > 1 else ("Round", "was")
-        said.append(f"{rounds} {ranges_text(degraded)} {were} degraded: closed with fewer hospitals than planned.")
+        shares = [float(one["missing_share"]) for one in record.rounds if one.get("degraded") and isinstance(one.get("missing_share"), float | int)]
+        without = f", without up to {max(shares):.0%} of the patients" if shares else ""
+        said.append(f"{rounds} {ranges_text(degraded)} {were} degraded: closed with fewer hospitals than planned{without}.")
     return said

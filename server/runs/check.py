@@ -27,6 +27,8 @@ from shared_models.messages import Update, signed_bytes
 from shared_models.signing import verifies
 
 MOST_CASES = 1_000_000
+REJECTIONS = frozenset({"E_ROUND", "E_LAYOUT", "E_VALUES", "E_NORM", "E_WEIGHT", "E_SITE", "E_SIGNATURE"})
+"""Codes of updates that came and were rejected. E_CONTENT is not among them: a process that died gives it too."""
 
 
 def check_update(

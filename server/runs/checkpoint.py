@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
-from shared_models.core.files import read_json, sha256, unpack_state, write_json, write_state
+from shared_models.core.files import canonical_json, read_json, sha256, unpack_state, write_json, write_state
 
 KEEP = 2
+FORMAT = 1
+"""Of the manifest. Manifests of before it was written have the same fields and count as 1."""
 
 
 @dataclass
@@ -31,17 +34,29 @@ class RoundState:
 def save(folder: Path, at: RoundState, *, durable: bool = True) -> None:
     """Write the checkpoint of `at.round`; the last two are kept.
 
-    The manifest with the SHA-256 of both files is written last and names them: without it a checkpoint does not exist.
+    The manifest with the SHA-256 of both files is written last and names them: without it a checkpoint does not exist. Its own fields are
+    hashed too (``seal``): a digit that flipped in run, round or roster is noticed like one in the weights.
     """
     here = folder / f"round-{at.round:06d}"
     digests = {
         "state": write_state(here / "state.safetensors", at.state, durable=durable),
         "own": write_state(here / "own.safetensors", at.own, durable=durable),
     }
-    manifest = {"run": at.run, "round": at.round, "experiment": at.experiment, "roster": list(at.roster), "sha256": digests}
-    write_json(here / "manifest.json", manifest, durable=durable)
+    manifest = {"format": FORMAT, "run": at.run, "round": at.round, "experiment": at.experiment, "roster": list(at.roster), "sha256": digests}
+    write_json(here / "manifest.json", {**manifest, "seal": seal_of(manifest)}, durable=durable)
     for old in sorted(folder.glob("round-*"))[:-KEEP]:
         shutil.rmtree(old)
+
+
+def seal_of(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 over a manifest's own fields.
+
+    Examples
+    --------
+    >>> seal_of({"round": 3, "seal": "x"}) == seal_of({"round": 3}) != seal_of({"round": 2})
+    True
+    """
+    return sha256(canonical_json({name: value for name, value in manifest.items() if name != "seal"}).encode())
 
 
 def load_latest(folder: Path, *, experiment: str) -> RoundState | None:
@@ -50,14 +65,20 @@ def load_latest(folder: Path, *, experiment: str) -> RoundState | None:
     Raises
     ------
     BadInput
-        The checkpoint belongs to another experiment.
+        The checkpoint belongs to another experiment, or was written by a later version: an older one beside it is not taken in its place.
     """
     for here in sorted(folder.glob("round-*"), reverse=True):
         try:
             manifest = read_json(here / "manifest.json")
+            if (written := manifest.get("format", FORMAT)) != FORMAT:
+                raise BadInput(
+                    f"a checkpoint has format {FORMAT}", value=written, remedy="resume with the version that began the run", code="E_FORMAT"
+                )
             data = {name: (here / f"{name}.safetensors").read_bytes() for name in ("state", "own")}
             whole = all(sha256(data[name]) == manifest["sha256"][name] for name in data)
-        except (OSError, ValueError, KeyError, TypeError):
+            # Only a manifest of before formats were numbered has no seal.
+            whole &= not {"format", "seal"} & manifest.keys() or manifest["seal"] == seal_of(manifest)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if not whole:
             continue

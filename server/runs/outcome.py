@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from server.reports.report import write_report
-from server.runs.log import read_rounds
+from server.runs.log import patients_of, read_rounds
 from server.runs.standing import degradation, read_standing
 from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
@@ -50,7 +50,7 @@ def close_run(folder: Path) -> Path:
         "strategy": strategy,
         "model": experiment.model.name,
         "parameters": int(sum(value.size for value in state.values())),
-        "sites": [{**site, "cases": latest.get(site["name"], {}).get("num_cases")} for site in standing.get("sites", [])],
+        "sites": [{**site, "cases": latest.get(site["name"], {}).get("num_cases") or None} for site in standing.get("sites", [])],
         "bundle": digest,
     }
     write_json(folder / "run.json", {**standing, **facts})
@@ -67,11 +67,12 @@ def release(
         "intended_use": "Research on federated learning. Nothing else.",
         "training": {
             "hospitals": ", ".join(names),
-            "patients": sum(site["num_cases"] for site in rounds[-1]["sites"].values()) if rounds else None,
+            "patients": patients_of(rounds[-1]) if rounds else None,
             "rounds": experiment.federation.rounds,
             "degraded": "yes" if standing["degraded"] else "no",
             "missing": "; ".join(f"{site} in {len(gone['rounds'])} rounds" for site, gone in standing["missing"].items()) or "none",
             "strategy": strategy,
+            "secure_sum": "no" if experiment.federation.secure_sum is None else "yes: the server saw sums only",
         },
         "performance_by_the_hospitals_own_judgement": {
             f"{site} {name}": cell for site, cells in metrics["federated"]["sites"].items() for name, cell in cells.items()

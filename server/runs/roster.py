@@ -7,7 +7,7 @@ the roster are asked anything. All waits are bounded: for the first gathering, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,18 +27,45 @@ Waiting = Callable[[list[str]], None]
 
 
 def connected(grid: Grid, sites: Sequence[str]) -> dict[int, str]:
-    """Return node number to site name of the connected nodes that are registered under one of `sites`, sorted by name."""
-    found = {node.node_id: node.name for node in grid.get_nodes() if node.name in sites}
-    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+    """Return node number to site name of the connected nodes that are registered under one of `sites`, sorted by name.
 
-
-def signing_keys(register: Path, sites: Sequence[str]) -> dict[str, str]:
-    """Return each site's registered signing key (Ed25519, hexadecimal) from the server's ``sites.json``.
-
-    It is empty for a site that is not, or no longer, approved: nothing that it sends is taken, and the others go on.
+    A name counts once, with its lowest number: while a site changes its keys, Flower may know it under two for a moment.
     """
-    entries = read_json(register) if register.exists() else {}
-    return {site: str(entry["signing_key"]) if (entry := entries.get(site, {})).get("state") == "approved" else "" for site in sites}
+    numbers = {node.name: node.node_id for node in sorted(grid.get_nodes(), key=lambda node: -node.node_id) if node.name in sites}
+    return {number: name for name, number in sorted(numbers.items())}
+
+
+class SigningKeys(Mapping[str, str]):
+    """Each site's registered signing key (Ed25519, hexadecimal), read from the server's ``sites.json`` whenever it is asked for.
+
+    It is empty for a site that is not, or no longer, approved: nothing that it sends is taken, and the others go on. A key that is rotated
+    or revoked counts at once, also in a run that is on its way.
+
+    Parameters
+    ----------
+    register : Path
+        ``sites.json``.
+    sites : sequence of str
+        The roster.
+    """
+
+    def __init__(self, register: Path, sites: Sequence[str]) -> None:
+        self.register, self.sites = register, tuple(sites)
+
+    def __getitem__(self, site: str) -> str:
+        """Return the key of a site of the roster as it is registered now."""
+        if site not in self.sites:
+            raise KeyError(site)
+        entry = (read_json(self.register) if self.register.exists() else {}).get(site, {})
+        return str(entry["signing_key"]) if entry.get("state") == "approved" else ""
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the sites of the roster."""
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        """Return the number of sites of the roster."""
+        return len(self.sites)
 
 
 def gather(grid: Grid, sites: Sequence[str], *, quorum: int, timeout_s: float = GATHER_S, waiting: Waiting | None = None) -> dict[int, str]:

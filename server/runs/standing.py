@@ -23,7 +23,7 @@ from server.runs.log import read_rounds
 from server.runs.rounds import RoundRecord
 from shared_models.core.errors import FedILDError, Interrupted
 from shared_models.core.files import read_json, write_json
-from shared_models.core.supervision import lock
+from shared_models.core.locks import lock
 from shared_models.experiment import Experiment
 
 LOCK_S = 60.0
@@ -76,7 +76,9 @@ class Standing:
             if error is None:
                 self._write("finished")
             elif isinstance(error, FedILDError):
-                self._write("interrupted" if isinstance(error, Interrupted) else "failed", code=error.code, reason=str(error))
+                # Rejected updates would come again as they are: an operator looks at the codes first, then resumes.
+                again = isinstance(error, Interrupted) and error.code != "E_REJECTED"
+                self._write("interrupted" if again else "failed", code=error.code, reason=str(error))
             elif isinstance(error, OSError | MemoryError):  # a full disk, a network that went: worth another try
                 self._write("interrupted", code="E_SYSTEM", reason=type(error).__name__)
             elif isinstance(error, Exception) and not type(error).__module__.startswith(("flwr", "httpx", "requests")):

@@ -60,4 +60,4 @@ def fedadam(
     return Strategy(aggregate, start)
 
 
-SPEC = StrategySpec(fedadam, fit="gradient", source="Reddi et al., Adaptive federated optimization, ICLR 2021")
+SPEC = StrategySpec(fedadam, fit="gradient", source="Reddi et al., Adaptive federated optimization, ICLR 2021", sums=True)

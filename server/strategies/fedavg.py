@@ -37,5 +37,8 @@ def fedavg(model: None, *, weighting: Literal["cases", "equal"] = "cases") -> St
 
 
 SPEC = StrategySpec(
-    fedavg, fit="gradient", source="McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017"
+    fedavg,
+    fit="gradient",
+    source="McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017",
+    sums=True,
 )

@@ -33,11 +33,16 @@ class Strategy:
 
 @dataclass(frozen=True)
 class StrategySpec:
-    """One line of STRATEGIES: ``build(model, *, knobs) -> Strategy``; `fit` says which models it serves; `source` is its paper."""
+    """One line of STRATEGIES: ``build(model, *, knobs) -> Strategy``; `fit` says which models it serves; `source` is its paper.
+
+    `sums` says that all it needs of a round is the sum of the sites' updates, weighed with their patients or, with the knob ``weighting =
+    "equal"``, alike: then it works under the secure sum, where it is given the mean (or the total) as the reply of one site.
+    """
 
     build: Callable[..., Strategy]
     fit: str
     source: str
+    sums: bool = False
 
 
 def case_weights(spool: Spool) -> list[float]:

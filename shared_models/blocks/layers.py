@@ -33,6 +33,14 @@ def without_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
+class ReferenceLogit(nn.Module):
+    """Put the reference class, whose logit is 0, before the logits of the other classes."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return (n, classes) for logits of shape (n, classes - 1)."""
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+
+
 class GatedAttention(nn.Module):
     """Gated attention pooling over a bag of instances (Ilse, Tomczak & Welling, ICML 2018, equation 9).
 

@@ -1,16 +1,12 @@
 """A supervisor: starts the programs of a folder, restarts what dies, ends all of them together, and leaves nobody behind.
 
 Each program is a process group of its own, ends when the supervisor dies (`leash`), and carries a mark in its environment, so that
-whatever a killed supervisor could not end is found and ended by the next one. One supervisor a folder: the lock is the kernel's
-(``flock``) and goes with its holder, so a stale one cannot exist.
+whatever a killed supervisor could not end is found and ended by the next one. One supervisor a folder (`locks`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import logging
 import os
 import secrets
 import shutil
@@ -19,14 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from shared_models.core import leash
-from shared_models.core.errors import BadInput
+from shared_models.core.events import LOG_BYTES, event_log
 from shared_models.core.files import read_json, write_json
+from shared_models.core.locks import lock
 
 MARK = "FEDILD_MARK"
 LOOK_S = 0.1
@@ -35,7 +31,6 @@ STEADY_S = 60.0
 """A program that has run so long starts again with the shortest pause when it dies."""
 GRACE_S = 10.0
 """Seconds between SIGTERM and SIGKILL."""
-LOG_BYTES = 10 << 20
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -91,74 +86,6 @@ class _Running:
     not_before: float = 0.0
 
 
-def event_log(path: Path, name: str) -> logging.Logger:
-    """Return a logger of JSON lines at `path`, rotated at 10 MiB, three old files kept. Log with ``log.info("event", extra={"more": {...}})``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = logging.getLogger(f"{name}:{path}")
-    if not log.handlers:
-        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8")
-        handler.setFormatter(_Lines())
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-    return log
-
-
-class _Lines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
-        line = {"time": stamp, "level": record.levelname.lower(), "event": record.getMessage(), **getattr(record, "more", {})}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-@contextlib.contextmanager
-def lock(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path` for the body; it names the holder's pid. Waits at most `wait_s` seconds for another holder to end.
-
-    Raises
-    ------
-    BadInput
-        Another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + wait_s
-    try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= until:
-                    holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-                    raise BadInput(
-                        f"{what} runs once in a folder", value=f"process {holder}", remedy="stop it first, or choose another folder"
-                    ) from None
-            time.sleep(LOOK_S)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
-
-
-def is_locked(path: Path) -> bool:
-    """Say whether a living process holds the lock file."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def marked(mark: str) -> list[int]:
     """Return the processes whose environment carries `mark` (those of this user that the supervisor started, with their children)."""
     wanted = f"{MARK}={mark}".encode()
@@ -209,7 +136,7 @@ class Supervisor:
             before = {number: signal.signal(number, lambda *_: self.stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
             thread = threading.Thread(target=self._ticking, name="tick", daemon=True)
             try:
-                self._note()
+                self._note(first=True)
                 self.log.info("up", extra={"more": {"pid": os.getpid()}})
                 thread.start()
                 while not self.stopping.wait(LOOK_S):
@@ -255,6 +182,7 @@ class Supervisor:
     def _start(self, running: _Running) -> None:
         program = running.program
         logs = self.folder / "logs"
+        self._trim(program.name)  # one that never gets ready (a site that is refused for weeks) writes a little at each start
         leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(int(signal.SIGKILL)), *program.command]
         with open(logs / f"{program.name}.log", "ab") as output:
             running.process = subprocess.Popen(
@@ -335,7 +263,7 @@ class Supervisor:
                     if time.time() - path.stat().st_mtime > 2.0:
                         path.unlink()
 
-    def _note(self) -> None:
+    def _note(self, *, first: bool = False) -> None:
         programs = {
             running.program.name: {
                 "pid": None if running.process is None else running.process.pid,
@@ -344,7 +272,9 @@ class Supervisor:
             }
             for running in self._running
         }
-        write_json(self.folder / "up.json", {"pid": os.getpid(), "mark": self.mark, "programs": programs}, mode=0o600, durable=False)
+        # A full disk must not end what can outlive it: the next change is noted again. At the start it is an error: the mark must be known.
+        with contextlib.suppress(*(() if first else (OSError,))):
+            write_json(self.folder / "up.json", {"pid": os.getpid(), "mark": self.mark, "programs": programs}, mode=0o600, durable=False)
 
     def _trim(self, name: str) -> None:
         path = self.folder / "logs" / f"{name}.log"

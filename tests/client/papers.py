@@ -21,23 +21,23 @@ CONSORTIUM = b"c" * 32
 
 
 @functools.cache
-def authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def authority(days: float = 365) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
-    return key, _certificate("test authority", key, None, days=30)
+    return key, _certificate("test authority", key, None, days=days)
 
 
-def server_files(folder: Path, *, days: float = 30, host: str = "localhost") -> tuple[Path, Path]:
-    """A server's certificate and key, signed by the authority."""
+def server_files(folder: Path, *, days: float = 30, host: str = "localhost", since_days: float = 400, self_signed: bool = False) -> tuple[Path, Path]:
+    """A server's certificate and key, signed by the authority, valid since `since_days` ago for the next `days`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _certificate(host, key, authority(), days=days)
+    certificate = _certificate(host, key, None if self_signed else authority(), days=days, since_days=since_days)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "server.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
     (folder / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return folder / "server.crt", folder / "server.key"
 
 
-def authority_pem() -> str:
-    return authority()[1].public_bytes(Encoding.PEM).decode()
+def authority_pem(days: float = 365) -> str:
+    return (authority() if days == 365 else authority(days))[1].public_bytes(Encoding.PEM).decode()
 
 
 def kit_for(request: Request, *, address: str = "localhost:9443") -> dict[str, Any]:
@@ -60,7 +60,7 @@ def write_kit(path: Path, request: Request, *, address: str = "localhost:9443") 
     return path
 
 
-def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer: Any, *, days: float) -> x509.Certificate:
+def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer: Any, *, days: float, since_days: float = 400) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
@@ -69,7 +69,7 @@ def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer: Any, *, day
         .issuer_name(subject if issuer is None else issuer[1].subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=400))
+        .not_valid_before(now - datetime.timedelta(days=since_days))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name.replace(" ", "-"))]), critical=False)

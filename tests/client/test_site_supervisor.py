@@ -57,7 +57,8 @@ def up(site: Path) -> Iterator[Callable[[], subprocess.Popen]]:
     def start() -> subprocess.Popen:
         script = (
             "import os, sys\nfrom pathlib import Path\nimport client.supervisor as s\n"
-            "s._flower = lambda name: Path(os.environ['FEDILD_TEST_PROGRAMS']) / name\ns.PAUSES_S = (0.2,)\ns.supervise(Path(sys.argv[1]))\n"
+            "s._flower = lambda name: Path(os.environ['FEDILD_TEST_PROGRAMS']) / name\n"
+            "s._node = lambda: (str(s._flower('flower-supernode')),)\ns.PAUSES_S = (0.2,)\ns.supervise(Path(sys.argv[1]))\n"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         started.append(subprocess.Popen([sys.executable, "-c", script, str(site)], env=environment))
@@ -124,6 +125,15 @@ def test_up_restart_and_down(site: Path, up: Callable[[], subprocess.Popen], tmp
 
     with pytest.raises(BadInput, match="once in a folder"):
         supervise(site)
+
+    logs = site / "logs"
+    assert {path.name for path in logs.iterdir()} == {"up.log", "worker.log", "resident.log", "supernode.log", "superexec.log"}
+    assert {path.stat().st_mode & 0o777 for path in logs.iterdir()} == {0o600}
+    assert logs.stat().st_mode & 0o777 == 0o700
+    for name in ("up", "worker"):
+        lines = [json.loads(line) for line in (logs / f"{name}.log").read_text().splitlines()]
+        assert all({"time", "level", "event"} <= set(line) for line in lines)
+    assert not [path.name for path in logs.iterdir() if any(secret in path.read_text() for secret in secrets)]
 
     last = [state["pid"] for state in programs(site).values()]
     supervisor.send_signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,9 +26,10 @@ from client.training.rules import rule_of
 from client.training.steps import StepFile, Stopped
 from client.worker import Worker
 from shared_models.core.choices import Choice
+from shared_models.core.files import write_state
 from shared_models.core.state import digest
 from shared_models.experiment import Experiment
-from shared_models.messages import Job, to_frame
+from shared_models.messages import Job, Update, to_frame
 from tests.client.sites import patch_experiment, patch_site
 from tests.client.test_worker import job_of
 
@@ -98,6 +101,43 @@ def test_a_missing_or_damaged_checkpoint_starts_anew(content: bytes | None, tmp_
     assert StepFile(path).load() is None
 
 
+@pytest.mark.parametrize("name", ["weights", "step", "checksum"])
+def test_a_flipped_bit_is_noticed_wherever_it_is(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    state = {"weights": np.arange(6, dtype=np.float32).reshape(2, 3), "order": np.arange(3)}
+    StepFile(path, every=1, every_s=0.0).after(7, lambda: state)
+    whole = path.read_bytes()
+    kept = StepFile(path).load()
+    assert kept is not None
+    assert {key: value.tolist() for key, value in kept.items()} == {"weights": [[0, 1, 2], [3, 4, 5]], "order": [0, 1, 2], "step": 7}
+    header = 8 + int.from_bytes(whole[:8], "little")
+    begin, end = json.loads(whole[8:header])[name]["data_offsets"]
+    for at in range(header + begin, header + end):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert StepFile(path).load() is None
+    path.write_bytes(whole.replace(b'"weights"', b'"weightz"'))
+    assert StepFile(path).load() is None
+
+
+def test_a_checkpoint_without_a_checksum_counts_for_nothing(tmp_path: Path) -> None:
+    write_state(tmp_path / "x.safetensors", {"step": np.array(3)})
+    assert StepFile(tmp_path / "x.safetensors").load() is None
+
+
+def test_a_damaged_checkpoint_starts_the_round_anew(deployed: tuple[Path, Job]) -> None:
+    folder, job = deployed
+    whole = guarded(folder).handle(job)
+    for path in (folder / "workspace" / "steps").iterdir():
+        path.unlink()
+    looks = iter([False, False, True])
+    with pytest.raises(Stopped):
+        guarded(folder, stopping=lambda: next(looks)).handle(job)
+    (path,) = (folder / "workspace" / "steps").iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[:-200] + bytes([content[-200] ^ 4]) + content[-199:])
+    assert to_frame(guarded(folder).handle(job)) == to_frame(whole)
+
+
 def guarded(folder: Path, *, stopping: Any = bool) -> Worker:
     site = Site.load(folder / "site.toml")
     return Worker(site, guards=Guards.of(folder, site.workspace, stopping=stopping))
@@ -145,13 +185,27 @@ def test_the_same_question_gets_the_same_answer_at_once(deployed: tuple[Path, Jo
     assert '"again": true' in left[1]
 
 
-def test_a_damaged_answer_is_made_again(deployed: tuple[Path, Job]) -> None:
+@pytest.mark.parametrize("at", [0, 31, 32, 40, -1, "cut", "empty"])
+def test_a_damaged_answer_is_made_again(at: int | str, deployed: tuple[Path, Job], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, job = deployed
     first = guarded(folder).handle(job)
     (kept,) = (folder / "workspace" / "steps").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
-    kept.write_bytes(kept.read_bytes()[:-3])
-    assert to_frame(guarded(folder).handle(job)) == to_frame(first)
+    content = bytearray(kept.read_bytes())
+    if isinstance(at, int):
+        content[at] ^= 1
+    kept.write_bytes(content if isinstance(at, int) else content[:-3] if at == "cut" else b"")
+    worker = guarded(folder)
+    assert worker.guards is not None
+    assert worker.guards.answers.find(job) is None
+    assert to_frame(worker.handle(job)) == to_frame(first)
+
+
+def test_an_answer_of_a_key_that_was_changed_is_made_again(tmp_path: Path) -> None:
+    job, update = Job(run="r", round=1, kind="fit"), Update(run="r", round=1, site="alpha")
+    Answers(tmp_path, key=b"old").keep(job, update)
+    assert Answers(tmp_path, key=b"old").find(job) is not None
+    assert Answers(tmp_path, key=b"new").find(job) is None
 
 
 def test_only_the_last_answer_is_kept(deployed: tuple[Path, Job]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -62,6 +63,10 @@ class LoopGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         return sorted(self.connected, reverse=True)  # no order that a caller could lean on
+
+    def get_nodes(self) -> list[Any]:
+        """Nodes under the names that the server's administrator registered: here each site's own."""
+        return [SimpleNamespace(node_id=node, name=self.names[node]) for node in self.get_node_ids()]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,58 @@ def test_a_manifest_names_what_it_holds(tmp_path: Path) -> None:
     assert load_latest(tmp_path, experiment="experiment") is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "rum"}, {"round": 3}, {"round": "2"}, {"experiment": "experimenu"}, {"roster": ["a"]}, {"roster": []}, {"seal": "0" * 64}, {"more": 1}],
+)
+def test_a_flipped_digit_in_the_manifest_is_noticed(tmp_path: Path, change: dict[str, object]) -> None:
+    for number in (1, 2):
+        save(tmp_path, replace(at(number), roster=("a", "b")), durable=False)
+    path = tmp_path / "round-000002" / "manifest.json"
+    write_json(path, {**read_json(path), **change})
+    back = load_latest(tmp_path, experiment="experiment")
+    assert back is not None
+    assert (back.round, back.roster) == (1, ("a", "b"))
+
+
+def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
+    save(tmp_path, at(1), durable=False)
+    path = tmp_path / "round-000001" / "manifest.json"
+    good = path.read_bytes()
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        with suppress(BadInput):  # E_FORMAT: the digit of the format
+            assert load_latest(tmp_path, experiment="experiment") is None or bytes(good[place : place + 1]).isspace(), bad[place - 20 : place + 20]
+
+
+def test_a_checkpoint_of_before_formats_were_numbered_loads(tmp_path: Path) -> None:
+    save(tmp_path, at(1))
+    path = tmp_path / "round-000001" / "manifest.json"
+    older = read_json(path)
+    assert older.pop("format") == 1
+    del older["seal"]
+    write_json(path, older)
+    back = load_latest(tmp_path, experiment="experiment")
+    assert back is not None
+    assert digest(back.state) == digest(at(1).state)
+
+
+@pytest.mark.parametrize("written", [2, 99, "1", None, 0])
+@pytest.mark.parametrize("files", ["as now", "other"])
+def test_a_checkpoint_of_an_unknown_format_is_refused_and_no_older_one_taken_in_its_place(tmp_path: Path, written: object, files: str) -> None:
+    for number in (1, 2):
+        save(tmp_path, at(number))
+    newest = tmp_path / "round-000002"
+    write_json(newest / "manifest.json", {**read_json(newest / "manifest.json"), "format": written})
+    if files == "other":
+        (newest / "state.safetensors").rename(newest / "model.next")
+    with pytest.raises(BadInput, match="version that began the run") as refused:
+        load_latest(tmp_path, experiment="experiment")
+    assert refused.value.code == "E_FORMAT"
+
+
 def record(number: int) -> RoundRecord:
     return RoundRecord(number, 0.1, {"a": SiteRecord(num_cases=3)}, [], False, 1.0, 8, 1)
 
@@ -113,4 +167,16 @@ def test_the_log_drops_rounds_that_are_repeated_and_a_torn_line(tmp_path: Path) 
     log(record(3), at(3))
     assert [line["round"] for line in read_rounds(path)] == [1, 2, 3]
     assert read_rounds(path)[2]["sites"]["a"]["num_cases"] == 3
+    assert read_rounds(path)[2]["missing_share"] == 0.0
     assert read_rounds(tmp_path / "none") == []
+
+
+def test_the_log_says_what_share_of_the_patients_was_missing(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    log = RoundLog(path)
+    gone = {"a": SiteRecord(num_cases=30), "b": SiteRecord(refused="E_NO_REPLY")}
+    log(RoundRecord(1, 0.1, gone, ["b"], True, 1.0, 8, 1), at(1))
+    log(RoundRecord(2, 0.1, {"a": SiteRecord(num_cases=30), "b": SiteRecord(num_cases=10)}, [], False, 1.0, 8, 1), at(2))
+    log = RoundLog(path, keep=2)  # a new process knows what the old one knew
+    log(RoundRecord(3, 0.1, gone, ["b"], True, 1.0, 8, 1), at(3))
+    assert [line["missing_share"] for line in read_rounds(path)] == [None, 0.0, 0.25]

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from server.door import Door, _Answered, listen, read_head
+from server import door as module
+from server.door import Door, listen
 from server.folder import Limits
+from server.http_head import Answered, read_head
 from server.identity import make_authority, make_identities, make_server_certificate
 
 QUICK = Limits(connections=6, per_address=6, head_bytes=4096, head_s=0.6, idle_s=0.6, slowest_bytes=1000, answer_s=2.0, silent_s=1.5, handshake_s=1.0)
@@ -478,5 +480,105 @@ def test_heads_are_read_narrowly() -> None:
     head = read_head(b"POST /v1/fleet/x HTTP/1.1\r\nA: 1\r\nContent-Length: 7\r\n\r\n", most=1000)
     assert (head.first, head.length, head.until_close) == (b"POST /v1/fleet/x HTTP/1.1", 7, False)
     assert read_head(b"HTTP/1.1 200 OK\r\n\r\n", most=1000, response=True).until_close
-    with pytest.raises(_Answered):
+    with pytest.raises(Answered):
         read_head(b"HTTP/9.1 200 OK\r\n\r\n", most=1000, response=True)
+
+
+def knock(place: Place, source: str = "127.0.0.1", data: bytes = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") -> bytes:
+    """Ask from an address of this machine; return the first line, or nothing where the door closes without a word."""
+    try:
+        raw = socket.create_connection(("127.0.0.1", place.port), timeout=5, source_address=(source, 0))
+        with raw, place.context().wrap_socket(raw, server_hostname="localhost") as line:
+            line.sendall(data)
+            return line.recv(4096).partition(b"\r\n")[0]
+    except (ConnectionError, ssl.SSLError):
+        return b""
+
+
+def knock_until(place: Place, wanted: bytes, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not knock(place).startswith(wanted):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+OK, NOT_FOUND = b"HTTP/1.1 200", b"HTTP/1.1 404"
+WRONG = b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@contextlib.contextmanager
+def limited(identities: Path, **limits: float) -> Iterator[Place]:
+    seen = Seen()
+    upstream = superlink(seen, identities)
+    try:
+        with open_door(identities, seen, QUICK.model_copy(update=limits), upstream.server_address[1]) as place:
+            yield place
+    finally:
+        upstream.shutdown()
+        upstream.server_close()
+
+
+def test_an_address_that_connects_too_often_waits_and_no_other_does(identities: Path) -> None:
+    with limited(identities, new_per_s=0.5, new_burst=3) as place:
+        assert [knock(place)[:12] for _ in range(5)] == [OK, OK, OK, b"", b""]
+        assert knock(place, "127.0.0.2").startswith(OK)
+        knock_until(place, OK)
+
+
+def test_an_address_that_asks_for_what_is_refused_waits_and_no_other_does(identities: Path) -> None:
+    with limited(identities, refused_per_s=0.5, refused_burst=3) as place:
+        assert [knock(place, data=WRONG)[:12] for _ in range(3)] == [NOT_FOUND] * 3
+        assert knock(place) == b"", "now it must wait, whatever it asks"
+        assert knock(place, "127.0.0.2").startswith(OK)
+        knock_until(place, OK)
+        assert {path for _, path, *_ in place.seen.requests} == {"/health"}
+
+
+def test_failed_handshakes_count(identities: Path) -> None:
+    with limited(identities, refused_per_s=0.01, refused_burst=3) as place:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", place.port), timeout=5) as line:
+                line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    while line.recv(1000):
+                        pass
+        assert knock(place) == b""
+        assert knock(place, "127.0.0.2").startswith(OK)
+
+
+def test_what_is_the_servers_own_fault_costs_a_peer_nothing(identities: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = free.getsockname()[1]
+    with open_door(identities, Seen(), QUICK.model_copy(update={"refused_per_s": 0.01, "refused_burst": 2}), closed) as place:
+        assert [knock(place)[:12] for _ in range(5)] == [b"HTTP/1.1 503"] * 5
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart_and_touches_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RELOAD_S", 0.05)
+    make_identities(tmp_path, name="test", hosts=["localhost"])
+
+    def shown(place: Place) -> bytes | None:
+        with place.tls() as line:
+            return line.getpeercert(binary_form=True)
+
+    with limited(tmp_path) as place:
+        before = shown(place)
+        kept = place.http()
+        kept.request("GET", "/health")
+        assert kept.getresponse().read() is not None
+        line = kept.sock
+        key = (tmp_path / "server.key").read_bytes()
+        make_server_certificate(tmp_path, hosts=["localhost"])
+        until = time.monotonic() + 5
+        while shown(place) == before:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        kept.request("GET", "/health")
+        assert kept.getresponse().status == 200
+        assert kept.sock is line, "the connection that stood still stands"
+        kept.close()
+        renewed = shown(place)
+        (tmp_path / "server.key").write_bytes(key)  # a pair that does not fit: the last good one is shown on
+        time.sleep(0.3)
+        assert shown(place) == renewed

@@ -11,8 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from server import supervisor
 from server.folder import ServerFolder, init_folder, open_folder
 from server.identity import (
+    CA_DAYS,
+    MAY_BE_AWAY,
     SECRETS,
     SERVER_DAYS,
     WARN_DAYS,
@@ -23,6 +26,7 @@ from server.identity import (
     make_server_certificate,
     read_certificate,
 )
+from server.status import lines_of, server_status
 from shared_models.core.errors import BadInput, FedILDError, Refused
 
 
@@ -48,9 +52,10 @@ def test_an_open_key_file_is_refused(secrets: Path, name: str, mode: int) -> Non
     assert found.value.code == "E_KEY_FILE"
 
 
-@pytest.mark.parametrize("name", [name for name in SECRETS if name != "ca.key"])
+@pytest.mark.parametrize("name", [name for name in SECRETS if name not in MAY_BE_AWAY])
 def test_a_missing_key_file_is_refused_but_the_authority_may_be_in_a_safe(secrets: Path, name: str) -> None:
-    (secrets / "ca.key").unlink()
+    for away in MAY_BE_AWAY:
+        (secrets / away).unlink()
     check_secrets(secrets)
     (secrets / name).unlink()
     with pytest.raises(Refused):
@@ -82,12 +87,48 @@ def test_days_are_counted_and_the_warning_comes_weeks_ahead(secrets: Path) -> No
     assert SERVER_DAYS - 0.1 < left <= SERVER_DAYS
     now = datetime.datetime.now(datetime.UTC)
     assert expiry_warnings(secrets, now=now) == []
-    before = now + datetime.timedelta(days=SERVER_DAYS - WARN_DAYS - 1)
+    before = now + datetime.timedelta(days=SERVER_DAYS - WARN_DAYS["server.crt"] - 1)
     assert expiry_warnings(secrets, now=before) == []
     soon = expiry_warnings(secrets, now=now + datetime.timedelta(days=SERVER_DAYS - 20))
     assert len(soon) == 1
     assert "server.crt expires in 20 days" in soon[0]
     assert "has expired" in expiry_warnings(secrets, now=now + datetime.timedelta(days=SERVER_DAYS + 1))[0]
+
+
+def test_the_authority_is_announced_earlier_than_the_certificate(secrets: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    make_server_certificate(secrets, hosts=["fl.example.org"], days=CA_DAYS)  # lives as long: only the thresholds differ
+    assert expiry_warnings(secrets, now=now + datetime.timedelta(days=CA_DAYS - 91)) == []
+    (soon,) = expiry_warnings(secrets, now=now + datetime.timedelta(days=CA_DAYS - 60))
+    assert soon.startswith("ca.crt expires in 60 days")
+    assert len(expiry_warnings(secrets, now=now + datetime.timedelta(days=CA_DAYS - 10))) == 2
+
+
+@pytest.mark.parametrize(("days", "warned"), [(31, False), (29, True), (0, True)])
+def test_status_and_up_warn_of_a_certificate_that_is_about_to_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, warned: bool
+) -> None:
+    server = init_folder(tmp_path / "server", name="consortium", address="fl.example.org:8443")
+    make_server_certificate(server.secrets, hosts=["fl.example.org"], days=days)
+    said = server_status(server)
+    assert said["certificate_days"] == days
+    assert bool(said["warnings"]) == warned
+    assert any("fedild server renew" in line for line in said["warnings"]) == warned
+    assert ("server.crt" in "\n".join(lines_of(said))) == warned
+    monkeypatch.setattr(supervisor.Supervisor, "run", lambda self: None)
+    monkeypatch.setattr(supervisor.os, "umask", lambda mask: 0o077)
+    supervisor.supervise(server)
+    assert ("fedild server renew" in (server.path / "logs" / "runs.log").read_text()) == warned
+
+
+def test_the_superlinks_own_certificate_names_this_machine_alone_and_outlives_every_renewal(secrets: Path) -> None:
+    own = read_certificate(secrets / "superlink.crt")
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert CA_DAYS - 2 < days_left(own) < days_left(read_certificate(secrets / "ca.crt"))
+    before = (secrets / "superlink.crt").read_bytes()
+    make_server_certificate(secrets, hosts=["fl.example.org"])
+    assert (secrets / "superlink.crt").read_bytes() == before
 
 
 def test_a_renewed_certificate_is_of_the_same_authority(secrets: Path) -> None:

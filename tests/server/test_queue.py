@@ -6,16 +6,19 @@ import contextlib
 import fcntl
 import logging
 import os
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.flower import FlowerFailed
+from server.dispatcher import AGAIN_S, MOST_DEATHS, START_S, Dispatcher, Flower
+from server.flower import FlowerFailed, environment
 from server.folder import ServerFolder, init_folder
 from server.orders import order_run, pull_run, seconds_of
-from server.queue import AGAIN_S, MOST_DEATHS, START_S, Dispatcher, Entry, Flower, Queue
+from server.queue import Entry, Queue
+from server.runs.place import HOME, folder_of
 from server.runs.standing import Standing, degradation, read_standing
 from server.sites import SiteEntry
 from shared_models.core.errors import BadInput, FedILDError, Interrupted
@@ -118,9 +121,33 @@ def test_an_order_makes_a_bundle_without_code(world: World) -> None:
     text = (folder / "app" / "pyproject.toml").read_text()
     assert 'serverapp = "server.app:app"' in text
     assert 'sites = "alpha,beta,gamma"' in text
+    assert f'run = "{run}"' in text
     experiment = Experiment.from_json((folder / "experiment.json").read_text())
     assert experiment.federation.deadline_s == 7200.0
     assert world.queue.get(run).sites == ["alpha", "beta", "gamma"]
+
+
+def test_no_path_of_the_server_travels_to_the_sites(world: World) -> None:
+    world.toml.write_text(TOML.replace("[data]", 'title = "hospitals of 2026"\n[data]'))
+    run = world.order()
+    for path in (world.server.run_folder(run) / "app").iterdir():
+        for part in [str(world.server.path), str(Path.home()), "server.toml", *world.server.path.parts[1:-1]]:
+            assert part not in path.read_text(), f"{path.name} names {part}"
+    configuration = tomllib.loads((world.server.run_folder(run) / "app" / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert sorted(configuration) == ["experiment", "quorum", "run", "sites"]
+
+
+def test_the_server_app_finds_the_folder_of_its_run_by_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = world.order()
+    monkeypatch.setenv(HOME, environment(world.server)[HOME])
+    assert folder_of(run) == world.server.run_folder(run)
+    for bad in ("", ".", "..", "../runs", f"{run}/", f"{run}\n", run.upper() + "x", "0" * 16, f"../../{world.server.path.name}/runs/{run}"):
+        with pytest.raises(BadInput):
+            folder_of(bad)
+    for home in ("", "relative"):
+        monkeypatch.setenv(HOME, home)
+        with pytest.raises(BadInput, match=HOME):
+            folder_of(run)
 
 
 @pytest.mark.parametrize("quorum", [1, 2, 4])

@@ -82,7 +82,8 @@ def write_run(folder, kind="phantom", classes_at_test=5):
             missing, degraded = ["Bergamo"], True
         if r == 9:
             found["Coimbra"] = {"num_cases": 0, "steps": 0, "train_loss": None, "metrics": {}, "refused": "E_REFUSED", "bytes": 0}
-        total = {"wall_s": 7.5 + rng.random(), "missing": missing, "degraded": degraded, "norm": 3.0 / r, "bytes": 4_210_000 * len(found)}
+        share = {"missing_share": 0.333} if degraded else {}
+        total = {**share, "wall_s": 7.5 + rng.random(), "missing": missing, "degraded": degraded, "norm": 3.0 / r, "bytes": 4_210_000 * len(found)}
         rounds.append({"round": r, "sites": found, **total})
     (folder / "rounds.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rounds))
     roles = [{"name": s, "scanner": f"{v}, {k} kernel, {t} mm", "cases": n, "role": role} for s, v, k, t, n, role in (
@@ -229,7 +230,7 @@ def test_the_summary_says_it_in_words(full):
         "paired 95 % interval",
         "Bergamo did not answer in rounds 5–6.",
         "Coimbra refused with E_REFUSED (Policy, gate or update check said no) in round 9.",
-        "Rounds 5–6 were degraded",
+        "Rounds 5–6 were degraded: closed with fewer hospitals than planned, without up to 33% of the patients.",
         "fedild run demo.toml --seed 17",
         "THICK_SLICES",
         "6,953,856",

@@ -58,6 +58,10 @@ def test_only_registered_names_of_the_roster_are_taken_sorted_by_name() -> None:
     assert list(connected(Connections([[C, B, A]]), SITES).values()) == SITES
 
 
+def test_a_name_counts_once_while_its_keys_change() -> None:
+    assert connected(Connections([[Node(9, "alpha"), Node(2, "alpha"), B, Node(30, "alpha")]]), SITES) == {2: "alpha", 3: "beta"}
+
+
 def test_a_run_begins_at_once_when_all_are_there(clock: Any) -> None:
     grid = Connections([[C, B, A, D]])
     assert list(gather(grid, SITES, quorum=3).values()) == SITES

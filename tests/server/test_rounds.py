@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from server.runs import rounds
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import read_rounds
 from server.runs.rounds import take_roll
+from server.runs.standing import Standing, read_standing
 from shared_models.catalogue import initial_state
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadInput, Interrupted
@@ -287,12 +290,192 @@ class TestRoll:
         with pytest.raises(Interrupted, match="2 of 3"):
             take_roll(grid, run="r", timeout_s=0.05, wanted=3)
 
-    def test_two_nodes_under_one_name(self) -> None:
-        grid = LoopGrid(four())
+    @pytest.mark.parametrize("order", [list, lambda messages: messages[::-1]])
+    def test_a_node_that_claims_a_taken_name_is_left_out_whoever_answers_first(self, order: Any, caplog: pytest.LogCaptureFixture) -> None:
+        grid = LoopGrid(four(), order=order)
         grid.names[9] = "beta"
         grid.connected.add(9)
-        with pytest.raises(Interrupted, match="once"):
-            take_roll(grid, run="r", timeout_s=5, wanted=3)
+        assert take_roll(grid, run="r", timeout_s=5, wanted=4) == {2: "alpha", 4: "beta", 1: "delta", 3: "gamma"}
+        assert "node 9 is left out" in caplog.text
+
+    def test_two_nodes_under_one_name_are_one_site(self) -> None:
+        grid = LoopGrid({name: handle for name, handle in four().items() if name in ("alpha", "beta")})
+        grid.names[9] = "beta"
+        grid.connected.add(9)
+        with pytest.raises(Interrupted, match="2 of 3"):
+            take_roll(grid, run="r", timeout_s=0.05, wanted=3)
+
+
+class Open(LoopGrid):
+    """`slow` answers only when `lost` has been asked `times` times: the round stays open for the one that died and comes back."""
+
+    def __init__(self, sites: dict[str, Handle], *, slow: str, lost: str, times: int) -> None:
+        super().__init__(sites)
+        self.slow, self.lost, self.times = slow, lost, times
+        self.broken.add(lost)
+
+    def asked(self) -> int:
+        return sum(name == self.lost and kind == "train" for name, kind, _ in self.jobs)
+
+    def push_messages(self, messages: Any) -> Any:
+        if self.asked() >= self.times - 1:
+            self.broken.discard(self.lost)
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Any) -> Any:
+        replies = list(super().pull_messages(message_ids))
+        if self.asked() < self.times:
+            slow = [m for m in replies if self.names[m.metadata.src_node_id] == self.slow and m.metadata.message_type == "train"]
+            self._ready += slow
+            replies = [m for m in replies if m not in slow]
+        return replies
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_site_that_died_and_comes_back_while_the_round_is_open_is_asked_again(tmp_path: Path, monkeypatch: Any, times: int) -> None:
+    monkeypatch.setattr(rounds, "ASK_AGAIN_S", (0.001, 0.002, 0.003, 0.004, 0.005))
+    experiment, told = experiment_of(rounds=1, deadline_s=20.0), []
+    grid = Open(four(), slow="gamma", lost="beta", times=times)
+    final = run_experiment(grid, experiment, tmp_path / "a", durable=False, sites=sorted(four()), waiting=told.append)
+    (line,) = read_rounds(tmp_path / "a" / "rounds.jsonl")
+    assert (line["attempt"], line["missing"], line["degraded"]) == (1, [], False)
+    assert grid.asked() == times
+    assert digest(final.state) == digest(run(LoopGrid(four()), tmp_path / "b", experiment_of(rounds=1)).state)
+    assert [job for job in grid.jobs if job[0] == "alpha" and job[1] == "train"] == [("alpha", "train", 1)]
+    assert ["beta", "gamma"] in told, "a loss is seen while the round is open"
+    assert told[-1] == []
+
+
+@pytest.mark.parametrize(("connected", "asked"), [(True, 1 + 3), (False, 1)])
+def test_a_site_that_dies_again_and_again_is_left_alone(tmp_path: Path, monkeypatch: Any, connected: bool, asked: int) -> None:
+    monkeypatch.setattr(rounds, "ASK_AGAIN_S", (0.001, 0.001, 0.001))
+    grid = LoopGrid({**four(), "omega": site("omega")})
+    grid.broken.add("beta")
+    grid.silent.add("gamma")  # the round stays open to its end
+    push = grid.push_messages
+
+    def pushed(messages: Any) -> Any:
+        numbers = push(messages)
+        if not connected:
+            vanish(grid, "beta")
+        return numbers
+
+    monkeypatch.setattr(grid, "push_messages", pushed)
+    run_experiment(grid, experiment_of(rounds=1, deadline_s=0.5), tmp_path, durable=False, sites=sorted(grid.sites))
+    assert sum(name == "beta" and kind == "train" for name, kind, _ in grid.jobs) == asked
+    assert read_rounds(tmp_path / "rounds.jsonl")[0]["missing"] == ["beta", "gamma"]
+
+
+FIVE = ("alpha", "beta", "delta", "epsilon", "gamma")
+
+
+def deployed(
+    folder: Path, grid: LoopGrid, experiment: Experiment, after: Callable[[Any], None] = lambda record: None, *, durable: bool = False
+) -> None:
+    """A run as the deployed app makes it: a declared roster, and ``run.json`` beside it; with its journal when `durable`."""
+    with Standing(folder, experiment=experiment, sites=list(FIVE), flower_run=1) as standing:
+
+        def told(record: Any, at: RoundState) -> None:
+            standing.told(record, at)
+            after(record)
+
+        run_experiment(grid, experiment, folder, durable=durable, sites=FIVE, on_round=told, waiting=standing.waiting)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between repetitions, none of them waited for."""
+    waited: list[float] = []
+
+    class Clock:
+        monotonic = staticmethod(time.monotonic)
+
+        def sleep(self, seconds: float) -> None:
+            if seconds > 1.0:
+                waited.append(seconds)
+            else:
+                time.sleep(seconds)
+
+    monkeypatch.setattr(rounds, "time", Clock())
+    monkeypatch.setattr(rounds, "REJOIN_S", 0.0)
+    return waited
+
+
+def vanish(grid: LoopGrid, *sites: str) -> None:
+    for node in [node for node, name in grid.names.items() if name in sites]:
+        grid.connected.discard(node)
+
+
+def test_three_are_left_the_run_goes_on_and_says_so(tmp_path: Path, pauses: list[float]) -> None:
+    grid = LoopGrid({name: site(name) for name in FIVE})
+    deployed(tmp_path, grid, experiment_of(), lambda record: vanish(grid, "alpha", "gamma") if record.round == 1 else None)
+    lines = read_rounds(tmp_path / "rounds.jsonl")
+    assert [line["missing"] for line in lines] == [[], *[["alpha", "gamma"]] * 3]
+    standing = read_standing(tmp_path)
+    assert (standing["status"], standing["degraded"]) == ("finished", True)
+    assert standing["missing"]["alpha"] == {"rounds": [2, 3, 4], "share": 0.2}
+    assert pauses == []
+
+
+def test_two_are_left_the_run_pauses_and_says_why(tmp_path: Path, pauses: list[float]) -> None:
+    grid = LoopGrid({name: site(name) for name in FIVE})
+    experiment = experiment_of(retries=4, deadline_s=50.0)
+    with pytest.raises(Interrupted) as stopped:
+        deployed(tmp_path, grid, experiment, lambda record: vanish(grid, "alpha", "beta", "gamma") if record.round == 2 else None)
+    assert stopped.value.code == "E_QUORUM"
+    assert pauses == [5.0, 15.0, 45.0, 50.0], "they grow, and stay within the deadline"
+    standing = read_standing(tmp_path)
+    assert (standing["status"], standing["code"], standing["round"]) == ("interrupted", "E_QUORUM", 2)
+    assert "'valid': 2" in standing["reason"]
+    assert not (tmp_path / "final.safetensors").exists()
+    assert [line["round"] for line in read_rounds(tmp_path / "rounds.jsonl")] == [1, 2]
+    grid.connected |= set(grid.names)
+    deployed(tmp_path, grid, experiment)
+    assert read_standing(tmp_path)["status"] == "finished"
+    undisturbed = LoopGrid({name: site(name) for name in FIVE})
+    deployed(tmp_path / "other", undisturbed, experiment)
+    assert (tmp_path / "final.safetensors").read_bytes() == (tmp_path / "other" / "final.safetensors").read_bytes()
+
+
+def test_a_site_that_comes_back_in_the_pause_takes_part_in_the_repetition(tmp_path: Path, pauses: list[float], monkeypatch: Any) -> None:
+    grid = LoopGrid({name: site(name) for name in FIVE})
+    vanish(grid, "alpha", "beta")
+    grid.silent.add("gamma")
+    pause = rounds._pause
+
+    def back(*arguments: Any, **more: Any) -> None:
+        grid.silent.clear()
+        grid.connect("alpha", grid.sites["alpha"])
+        pause(*arguments, **more)
+
+    monkeypatch.setattr(rounds, "_pause", back)
+    deployed(tmp_path, grid, experiment_of(rounds=1, deadline_s=1.5), durable=True)
+    (line,) = read_rounds(tmp_path / "rounds.jsonl")
+    assert (line["attempt"], line["missing"]) == (2, ["beta"])
+    trained = [job[0] for job in grid.jobs if job[1] == "train"]
+    assert trained.count("delta") == trained.count("epsilon") == 1  # what was answered in the first attempt stands
+
+
+def test_all_updates_rejected_nothing_is_released_and_the_run_stops_with_a_status(tmp_path: Path, pauses: list[float]) -> None:
+    def poisoned(name: str) -> Handle:
+        def handle(job: Job) -> Update:
+            update = site(name)(job)
+            return replace(update, state={key: value * np.float32("nan") for key, value in update.state.items()})
+
+        return handle
+
+    grid = LoopGrid({name: poisoned(name) for name in FIVE})
+    with pytest.raises(Interrupted) as stopped:
+        deployed(tmp_path, grid, experiment_of(retries=3, deadline_s=100.0))
+    assert stopped.value.code == "E_REJECTED"
+    assert len([job for job in grid.jobs if job[:2] == ("beta", "train")]) == 1 + 3
+    assert pauses == [5.0, 15.0, 45.0]
+    standing = read_standing(tmp_path)
+    assert (standing["status"], standing["code"]) == ("failed", "E_REJECTED")
+    assert "E_VALUES" in standing["reason"]
+    assert not (tmp_path / "final.safetensors").exists()
+    assert not (tmp_path / "checkpoints").exists()
+    assert read_rounds(tmp_path / "rounds.jsonl") == []
 
 
 def test_one_full_batch_step_a_round_is_pooled_gradient_descent(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from server.runs.checkpoint import RoundState
-from server.runs.roster import signing_keys
+from server.runs.roster import SigningKeys
 from server.runs.rounds import RoundRecord, judge, run_rounds
 from server.strategies.fedavg import fedavg
 from shared_models.core.choices import Choice
@@ -90,7 +90,15 @@ def test_a_site_without_a_registered_key_is_refused(tmp_path: Path) -> None:
 
 def test_keys_come_from_the_register(tmp_path: Path) -> None:
     register = tmp_path / "sites.json"
-    assert signing_keys(register, ["alpha"]) == {"alpha": ""}
+    keys = SigningKeys(register, ["alpha", "beta", "gamma"])
+    assert dict(keys) == {"alpha": "", "beta": "", "gamma": ""}
     entries = {"alpha": {"state": "approved", "signing_key": "aa"}, "beta": {"state": "revoked", "signing_key": "bb"}}
     register.write_text(json.dumps(entries))
-    assert signing_keys(register, ["alpha", "beta", "gamma"]) == {"alpha": "aa", "beta": "", "gamma": ""}
+    assert dict(keys) == {"alpha": "aa", "beta": "", "gamma": ""}
+    entries["alpha"]["signing_key"] = "cc"  # rotated while a run is on its way
+    register.write_text(json.dumps(entries))
+    assert keys["alpha"] == "cc"
+    entries["alpha"]["state"] = "revoked"
+    register.write_text(json.dumps(entries))
+    assert keys["alpha"] == ""
+    assert keys.get("omega", "") == ""

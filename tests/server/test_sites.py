@@ -16,7 +16,7 @@ from server.flower import FlowerFailed
 from server.folder import ServerFolder, init_folder
 from server.sites import approve_site, consortium_fingerprint, invite, on_roster, read_sites, revoke
 from shared_models.core.errors import BadInput, FedILDError, Refused
-from shared_models.papers import fingerprint, read_kit, read_request, signed
+from shared_models.papers import fingerprint, read_kit, read_request, replacing, signed
 from shared_models.signing import public_half
 
 
@@ -26,7 +26,7 @@ class FlowerRegister:
     def __init__(self) -> None:
         self.nodes: dict[int, tuple[str, str]] = {}
         self.made = 0
-        self.away = False
+        self.away = self.away_for_unregister = False
 
     def register(self, server: ServerFolder, *, name: str, public_key: Path) -> int:
         if self.away:
@@ -36,7 +36,7 @@ class FlowerRegister:
         return self.made
 
     def unregister(self, server: ServerFolder, node: int) -> None:
-        if self.away:
+        if self.away or self.away_for_unregister:
             raise FlowerFailed("away")
         del self.nodes[node]
 
@@ -47,6 +47,12 @@ def request_of(name: str, seed: int, **changes: Any) -> dict[str, Any]:
     body = {"paper": "request", "version": 1, "name": name, "public_key": key, "signing_key": public_half(secret), "made": "2026-11-22T00:00:00Z"}
     body["fingerprint"] = fingerprint(name, key, body["signing_key"])
     return signed({**body, **changes}, secret)
+
+
+def rotation_of(name: str, seed: int, old: int) -> dict[str, Any]:
+    """A request for new keys that the old signing key speaks for."""
+    body = request_of(name, seed)
+    return signed({**body, "replaces": replacing(body, bytes([old]) * 32)}, bytes([seed]) * 32)
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def approve(server: ServerFolder, flower: FlowerRegister, tmp_path: Path) -> Cal
     def run(document: Any, **more: Any) -> tuple[str, Path]:
         path = tmp_path / "request.json"
         path.write_text(document if isinstance(document, str) else json.dumps(document))
-        return approve_site(server, path, register=flower.register, **more)
+        return approve_site(server, path, register=flower.register, unregister=flower.unregister, **more)
 
     return run
 
@@ -164,6 +170,82 @@ def test_a_name_and_a_key_belong_to_one_site(flower: FlowerRegister, approve: Ca
             approve(taken)
         assert found.value.code == "E_TAKEN"
     assert flower.made == 1
+
+
+def test_a_site_that_rotates_its_keys_keeps_its_name_and_touches_no_other(server: ServerFolder, flower: FlowerRegister, approve: Callable) -> None:
+    approve(request_of("alpha", 1))
+    approve(request_of("beta", 2))
+    beta, kit = read_sites(server)["beta"], (server.path / "kits" / "beta.json").read_bytes()
+    new = rotation_of("alpha", 3, old=1)
+    found, paper = approve(new, expected=new["fingerprint"])
+    entry = read_sites(server)["alpha"]
+    assert (entry.state, entry.fingerprint, entry.signing_key, entry.leaving) == ("approved", found, new["signing_key"], "")
+    assert flower.nodes == {2: ("beta", f"{beta.public_key} beta"), 3: ("alpha", f"{new['public_key']} alpha")}
+    assert entry.node_id == "3"
+    assert read_kit(paper).fingerprint == found
+    assert read_sites(server)["beta"] == beta
+    assert (server.path / "kits" / "beta.json").read_bytes() == kit
+    assert on_roster(server, ["alpha", "beta"]) == ["alpha", "beta"]
+    approve(new)  # the same paper again only writes the kit
+    assert flower.made == 3
+
+
+def test_a_change_of_the_signing_key_alone_keeps_the_node(server: ServerFolder, flower: FlowerRegister, approve: Callable) -> None:
+    first = request_of("alpha", 1)
+    approve(first)
+    body = {**request_of("alpha", 4), "public_key": first["public_key"]}
+    body["fingerprint"] = fingerprint("alpha", body["public_key"], body["signing_key"])
+    approve(signed({**body, "replaces": replacing(body, bytes([1]) * 32)}, bytes([4]) * 32))
+    assert list(flower.nodes) == [1]
+    assert read_sites(server)["alpha"].signing_key == body["signing_key"]
+
+
+def _for_other_keys(new: dict[str, Any]) -> dict[str, Any]:
+    return signed({**request_of("alpha", 4), "replaces": new["replaces"]}, bytes([4]) * 32)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (rotation_of("alpha", 3, old=2), "E_TAKEN"),  # another site's key speaks
+        (rotation_of("alpha", 3, old=3), "E_TAKEN"),  # the new key speaks for itself
+        ({**rotation_of("alpha", 3, old=1), "replaces": None}, "E_SIGNATURE"),  # taken out
+        (_for_other_keys(rotation_of("alpha", 3, old=1)), "E_SIGNATURE"),  # put into a thief's request
+        (_for_other_keys(rotation_of("beta", 4, old=1)), "E_SIGNATURE"),  # for another name
+        ({**rotation_of("alpha", 3, old=1), "replaces": {"signing_key": "00" * 32}}, "E_EXPERIMENT"),
+    ],
+)
+def test_only_the_registered_key_speaks_for_new_ones(flower: FlowerRegister, server: ServerFolder, approve: Callable, bad: Any, code: str) -> None:
+    approve(request_of("alpha", 1))
+    approve(request_of("beta", 2))
+    before, nodes = (server.path / "sites.json").read_bytes(), dict(flower.nodes)
+    with pytest.raises(FedILDError) as found:
+        approve(bad)
+    assert found.value.code == code
+    assert (server.path / "sites.json").read_bytes() == before
+    assert flower.nodes == nodes
+
+
+def test_an_old_rotation_is_not_replayed(flower: FlowerRegister, approve: Callable) -> None:
+    approve(request_of("alpha", 1))
+    approve(rotation_of("alpha", 3, old=1))
+    approve(rotation_of("alpha", 5, old=3))
+    with pytest.raises(Refused) as found:
+        approve(rotation_of("alpha", 3, old=1))
+    assert found.value.code == "E_TAKEN"
+    assert list(flower.nodes) == [3]
+
+
+def test_a_rotation_that_broke_off_is_ended_by_the_same_request(server: ServerFolder, flower: FlowerRegister, approve: Callable) -> None:
+    approve(request_of("alpha", 1))
+    flower.away_for_unregister = True
+    with pytest.raises(FlowerFailed):
+        approve(rotation_of("alpha", 3, old=1))
+    assert sorted(flower.nodes) == [1, 2]
+    flower.away_for_unregister = False
+    approve(rotation_of("alpha", 3, old=1))
+    assert list(flower.nodes) == [2]
+    assert (read_sites(server)["alpha"].node_id, read_sites(server)["alpha"].leaving) == ("2", "")
 
 
 def test_a_revoked_site_is_out_until_it_is_approved_again(server: ServerFolder, flower: FlowerRegister, approve: Callable) -> None:

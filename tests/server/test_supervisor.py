@@ -16,7 +16,9 @@ import pytest
 from server.folder import init_folder
 from server.supervisor import programs_of
 from shared_models.core.errors import BadInput
-from shared_models.core.supervision import LOG_BYTES, Program, Supervisor, event_log, is_locked, lock, marked
+from shared_models.core.events import LOG_BYTES, event_log
+from shared_models.core.locks import is_locked, lock
+from shared_models.core.supervision import Program, Supervisor, marked
 
 ROOT = Path(__file__).parents[2]
 RUN = """
@@ -212,6 +214,18 @@ def test_logs_are_cut_when_they_grow_large(tmp_path: Path) -> None:
     _looks(supervisor, 0.3)
     assert (tmp_path / "logs" / "chatty.log").stat().st_size == 0
     assert (tmp_path / "logs" / "chatty.log.1").stat().st_size == LOG_BYTES + 1
+    supervisor._end_all()
+
+
+def test_the_log_of_a_program_that_never_gets_ready_is_cut_too(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with open(tmp_path / "logs" / "refused.log", "wb") as file:
+        file.truncate(LOG_BYTES + 1)
+    refused = Program("refused", [sys.executable, "-S", "-c", "print('no')"], ready=lambda: False, pauses_s=(0.1,))
+    supervisor = _supervisor(tmp_path, refused)
+    _looks(supervisor, 1.0)
+    assert (tmp_path / "logs" / "refused.log").stat().st_size < 1000
+    assert (tmp_path / "logs" / "refused.log.1").stat().st_size == LOG_BYTES + 1
     supervisor._end_all()
 
 

@@ -29,6 +29,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "texture_kernel": {"features": 16},
 }
 """Knobs that make a model small enough for a test; a model without a line here is tested as it is."""
+RATES = {"linear": 0.1}
+"""Learning rates of models that need another one than 0.003."""
 SHAPES = {"slices": (3, 24, 24), "volume": (1, 32, 32, 32), "patch": (1, 15, 15), "table": (4,)}
 NAMES = sorted(MODELS)
 
@@ -36,7 +38,8 @@ NAMES = sorted(MODELS)
 def experiment_of(name: str) -> Experiment:
     columns = ("c1", "c2", "c3", "c4") if MODELS[name].takes == "table" else ()
     kind = "patches" if MODELS[name].takes == "patch" else "studies"
-    train = Train(epochs=1, batch=8, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.003}), schedule="constant")
+    optimiser = Choice.model_validate({"name": "adamw", "lr": RATES.get(name, 0.003)})
+    train = Train(epochs=1, batch=8, optimiser=optimiser, schedule="constant")
     model = Choice.model_validate({"name": name, **SMALL.get(name, {})})
     return Experiment(name="battery", data=Data(kind=kind, classes=CLASSES), model=model, inputs=Inputs(columns=columns), train=train)
 

@@ -22,6 +22,7 @@ from shared_models.core.state import digest
 from shared_models.messages import (
     FRAME_LIMIT,
     HEADER_BYTES,
+    MESSAGE_TYPES,
     Job,
     Update,
     broadcast,
@@ -41,7 +42,7 @@ jobs = st.builds(
     Job,
     run=st.text(max_size=8),
     round=st.integers(0, 10**6),
-    kind=st.sampled_from(["hello", "fit", "judge"]),
+    kind=st.sampled_from(list(MESSAGE_TYPES)),
     state=states,
     extra=states,
     experiment=st.text(max_size=20),
@@ -130,7 +131,7 @@ def test_a_job_of_an_unknown_kind() -> None:
     content = broadcast(Job(run="r", round=1, kind="hello"))
     head = json.loads(str(content["head"]["json"]))  # type: ignore[index]
     content["head"] = ConfigRecord({"json": json.dumps({**head, "kind": "format-disk"})})
-    with pytest.raises(BadInput, match="hello, fit or judge"):
+    with pytest.raises(BadInput, match="one of hello, fit, judge"):
         read_job(content)
 
 

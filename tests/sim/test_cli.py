@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import sim.check
+from server.folder import init_folder
 from shared_models.core.errors import BadInput, FedILDError, Interrupted
 from sim.cli import INTERRUPTED, main
+from sim.experiments import path_of
 from sim.tables import TABLES
 from tests.client.sites import table_site
 
@@ -27,6 +29,30 @@ def fedild(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_check_of_a_sound_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert fedild(monkeypatch, "check", "fibrosis") == 0
     assert capsys.readouterr().out.startswith("fibrosis: sound; digest ")
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("model.name=mil_cn", "did you mean 'mil_cnn'"),
+        ("strategy.name=exact_sum", "strategy: 'exact_sum' does not serve a model fitted by gradient"),
+        ("train.optimiser.name=adamx", "train.optimiser"),
+        ("preparation.segmenter.name=guess", "preparation.segmenter"),
+        ("evaluation.headline=luck", "evaluation.headline: no metric 'luck'"),
+        ("federation.compression.name=zip", "federation.compression"),
+        ("train.epochs=0", "train.epochs: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_server_orders_no_run_that_check_would_refuse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, setting: str, fault: str
+) -> None:
+    server = init_folder(tmp_path / "server", name="c", address="a.example:1")
+    toml = str(path_of("fibrosis"))
+    assert fedild(monkeypatch, "check", toml, "--set", setting) == 2
+    assert fault in capsys.readouterr().err
+    assert fedild(monkeypatch, "server", "run", toml, "--sites", "a,b,c", "--set", setting, "--folder", str(server.path)) == 2
+    assert fault in capsys.readouterr().err
+    assert not any(server.runs.iterdir())
 
 
 def test_check_says_whether_a_site_would_accept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

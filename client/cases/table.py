@@ -1,0 +1,140 @@
+"""A clinical table as the data themselves: one CSV line a patient, for federations without images.
+
+    patient_id,age,cp,diagnosis,part
+    17,63,1,absent,training
+
+``patient_id`` names the patient: several lines of one are several records of one patient (without the column every line is a patient of
+its own). ``part`` (``training`` or ``validation``) fixes the split; without it a keyed hash of the patient decides. Any other column may
+be named by an experiment, as a number (``age``) or as the indicator of one value (``cp=2``); the order and the categories stand in the
+experiment, so every site builds the same columns whatever values it happens to hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from client.cases.identity import canonical_id
+from shared_models.core.errors import BadCohort
+from shared_models.experiment import Experiment
+
+MISSING = frozenset(("", "?", "na", "nan", "null", "none"))
+PARTS = ("training", "validation")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a site that an experiment can use.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, columns), float64
+        NaN where a cell is missing and the experiment fills it in.
+    labels : ndarray of int64, shape (n,)
+        Class numbers.
+    names : tuple of str
+        The patient of each row.
+    parts : tuple of str
+        ``training``, ``validation`` or empty where the table does not say.
+    identified : bool
+        Whether the table says which patient a row is of.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    parts: tuple[str, ...]
+    identified: bool
+
+
+def read_table(path: Path, experiment: Experiment) -> Table:
+    """Read a table as `experiment` wants it.
+
+    Rows whose label is missing or no class are left out; so are rows with a missing cell when ``inputs.missing`` is ``drop``.
+
+    Raises
+    ------
+    BadCohort
+        Naming the row and the column, never the patient.
+    """
+    header, lines = _lines(path)
+    label = experiment.data.label
+    columns = [_Column.of(name) for name in experiment.inputs.columns]
+    wanted = [label, *(column.source for column in columns)]
+    if absent := sorted(set(wanted) - set(header)):
+        raise BadCohort("the table must have every column that the experiment names", value=absent, remedy=f"it has {', '.join(header)}")
+    values, labels, names, parts = [], [], [], []
+    classes, merge = experiment.data.classes, experiment.data.merge
+    for number, line in lines:
+        cells = dict(zip(header, line, strict=True))
+        klass = merge.get(cells[label], cells[label])
+        if klass not in classes:
+            continue
+        row = [column.read(cells[column.source], number) for column in columns]
+        if experiment.inputs.missing == "drop" and any(map(math.isnan, row)):
+            continue
+        part = cells.get("part", "")
+        if part not in ("", *PARTS):
+            raise BadCohort(f"table, row {number}, column part: must be training, validation or empty", value=part)
+        values.append(row)
+        labels.append(classes.index(klass))
+        names.append(canonical_id(cells["patient_id"]) if "patient_id" in cells else f"row{number}")
+        parts.append(part)
+    table = np.array(values, np.float64).reshape(len(values), len(columns))
+    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header)
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    source: str
+    value: str | None
+
+    @staticmethod
+    def of(name: str) -> _Column:
+        source, is_indicator, value = name.partition("=")
+        return _Column(name, source, value if is_indicator else None)
+
+    def read(self, cell: str, number: int) -> float:
+        if cell.casefold() in MISSING:
+            return math.nan
+        if self.value is not None:
+            return float(_same(cell, self.value))
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise BadCohort(
+                f"table, row {number}, column {self.source}: must be a number", remedy=f'a category is named by its value: "{self.source}=..."'
+            )
+        return value
+
+
+def _same(cell: str, value: str) -> bool:
+    try:
+        return float(cell) == float(value)  # 2 and 2.0 are one category
+    except ValueError:
+        return cell == value
+
+
+def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True)]
+    except FileNotFoundError:
+        raise BadCohort("the table must exist", value=path.name, remedy="check `table` in site.toml") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadCohort("the table must be comma-separated UTF-8", value=type(error).__name__, remedy="save it as CSV UTF-8") from None
+    header = lines[0] if lines else []
+    if len(set(header)) < len(header) or not all(header):
+        raise BadCohort("the table names each column once, in its first line", value=header)
+    rows = [(number, line) for number, line in enumerate(lines[1:], start=2) if any(line)]
+    for number, line in rows:
+        if len(line) != len(header):
+            raise BadCohort(f"table, row {number}: every row needs {len(header)} cells", value=len(line))
+    return header, rows

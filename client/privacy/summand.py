@@ -1,0 +1,67 @@
+"""Where the worker meets the secure sum: which jobs are its stages, and how a released update becomes masked words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from client.privacy.gate import Measured, write_down
+from client.privacy.masking import Masking, masked
+from client.privacy.policy import enforce
+from client.site import Site
+from shared_models.catalogue import spec_of
+from shared_models.core.errors import Refused
+from shared_models.core.state import norm, subtract
+from shared_models.experiment import Experiment
+from shared_models.messages import Job, Update, signed_bytes
+from shared_models.secure_sum.vector import Part, encode
+from shared_models.signing import sign
+
+STAGES = ("keys", "shares", "agree", "unmask")
+
+Seal = Callable[[Mapping[str, Measured], Update], Update]
+
+
+def answer_stage(job: Job, experiment: Experiment, empty: Update, site: Site, masking: Masking) -> Update:
+    """Answer a stage of the secure sum.
+
+    Raises
+    ------
+    Refused
+        A code of the policy, of `Masking.stage`, or E_SECURE_SUM when the experiment does not ask for it.
+    """
+    enforce(experiment, site.policy)
+    settings = experiment.federation.secure_sum
+    if settings is None:
+        raise Refused("a secure sum is asked for by the experiment that the site approved", code="E_SECURE_SUM")
+    extra = masking.stage(job, settings, quorum=experiment.federation.quorum)
+    update = replace(empty, extra=extra)
+    write_down(update, site.workspace / "what-left.jsonl")
+    return update if masking.key is None else replace(update, signature=sign(masking.key, signed_bytes(update)))
+
+
+def sealing(job: Job, experiment: Experiment, masking: Masking) -> Seal | None:
+    """Return what turns a released update into masked words, None where the experiment has no secure sum.
+
+    Raises
+    ------
+    Refused
+        E_SECURE_SUM: the job asks for the update in clear, or for masks that were not agreed on.
+    """
+    wanted = experiment.federation.secure_sum is not None
+    if wanted != ("masks" in job.rule):
+        raise Refused("updates are masked exactly where the approved experiment says so", code="E_SECURE_SUM")
+    if not wanted:
+        return None
+    members = masking.members(job)
+    current = job.state if spec_of(experiment.model).fit == "gradient" and job.kind == "fit" else None
+
+    def seal(measured: Mapping[str, Measured], update: Update) -> Update:
+        if current is not None and not norm(subtract(update.state, current)) <= experiment.federation.max_update_norm:
+            raise Refused("an update stays within the agreed norm", code="E_NORM")  # the server can no longer see it
+        metrics = {name: (measured[name].cases, value) for name, value in update.metrics.items()}
+        cases = update.num_cases if job.kind == "fit" else 1
+        words = encode(Part(update.state, cases, metrics), current, experiment, sites=members)
+        return masked(masking, job, update, words)
+
+    return seal

@@ -1,0 +1,112 @@
+"""A table as the data: columns and indicators as the experiment names them, splits, scales, and messages that name row and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.cases.table import read_table
+from client.selection import all_records, scaled, split_records
+from client.site import Site
+from shared_models.core.choices import Choice
+from shared_models.core.errors import BadCohort
+from shared_models.experiment import Data, Experiment, Inputs
+
+TEXT = """\
+patient_id,age,cp,label,part
+P1,60,1,no,training
+P2,?,2.0,yes,training
+P3,40,2,yes,validation
+P4,50,3,unknown,training
+P1,62,1,no,training
+"""
+
+
+def experiment(**inputs: object) -> Experiment:
+    given = Inputs.model_validate({"columns": ["age", "cp=2"], **inputs})
+    return Experiment(name="t", data=Data(kind="table", classes=("no", "yes"), label="label"), inputs=given, model=Choice(name="linear"))
+
+
+def site(folder: Path, text: str = TEXT) -> Site:
+    (folder / "table.csv").write_text(text, encoding="utf-8")
+    (folder / "site.toml").write_text('[site]\nname = "alpha"\ntable = "table.csv"\n', encoding="utf-8")
+    return Site.load(folder / "site.toml")
+
+
+def test_numbers_indicators_and_classes(tmp_path: Path) -> None:
+    records = all_records(site(tmp_path), experiment())
+    assert records.inputs.tolist() == [[60, 0], [40, 1], [62, 0]]
+    assert records.labels.tolist() == [0, 1, 0]
+    assert records.names[0] == records.names[2] != records.names[1]  # two rows of one patient
+
+
+def test_the_table_may_fix_the_split(tmp_path: Path) -> None:
+    training, validation = split_records(site(tmp_path), experiment())
+    assert training.inputs[:, 0].tolist() == [60, 62]
+    assert validation.inputs[:, 0].tolist() == [40]
+
+
+def test_without_a_part_a_patient_is_on_one_side(tmp_path: Path) -> None:
+    lines = "".join(f"P{i % 20},{i},1,no\n" for i in range(60))
+    given = experiment()
+    training, validation = split_records(site(tmp_path, "patient_id,age,cp,label\n" + lines), given)
+    assert len(training) > 0 < len(validation)
+    assert not set(training.names) & set(validation.names)
+
+
+def test_scales() -> None:
+    values, training = np.array([[0.0, 1.0], [10.0, 0.0], [30.0, 1.0]]), np.array([True, True, False])
+    columns = ("age", "cp=2")
+    site_scaled = scaled(values, Inputs(columns=columns, scale="site"), training=training)
+    np.testing.assert_allclose(site_scaled, [[-1, 1], [1, -1], [5, 1]])
+    ranged = scaled(values, Inputs(columns=columns, scale="range", ranges={"age": (0, 20)}), training=training)
+    np.testing.assert_allclose(ranged, [[-1, 1], [0, -1], [1, 1]])  # cut off at the end of the range
+
+
+def test_median_of_training_rows_fills(tmp_path: Path) -> None:
+    records = all_records(site(tmp_path), experiment(missing="median"))
+    assert records.inputs[:, 0].tolist() == [60, 61, 40, 62]
+
+
+def test_a_column_nobody_measured_is_zero() -> None:
+    values = np.array([[np.nan], [np.nan]])
+    assert scaled(values, Inputs(columns=("a",), missing="median"), training=np.array([True, False])).tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("age,label\n1,no\n", "cp"),
+        ("patient_id,age,cp,label\nP1,old,1,no\n", "row 2, column age"),
+        ("patient_id,age,cp,label\nP1,1,1\n", "row 2"),
+        ("patient_id,age,age,label\nP1,1,1,no\n", "once"),
+        ("patient_id,age,cp,label,part\nP1,1,1,no,test\n", "column part"),
+        ("", "column"),
+    ],
+)
+def test_faults_name_row_and_column_and_no_patient(tmp_path: Path, text: str, word: str) -> None:
+    with pytest.raises(BadCohort) as caught:
+        read_table(site(tmp_path, text).path("table.csv"), experiment())
+    assert word in str(caught.value)
+    assert "P1" not in str(caught.value)
+
+
+def test_scales_that_learn_from_patients_are_refused_under_privacy() -> None:
+    for inputs in ({"scale": "site"}, {"missing": "median"}):
+        document = experiment(**inputs).model_dump() | {"privacy": {"unit": "patient", "noise_multiplier": 1.0}}
+        with pytest.raises(ValueError, match="public ranges"):
+            Experiment.model_validate(document)
+
+
+def test_rows_without_patients_are_no_patients(tmp_path: Path) -> None:
+    assert all_records(site(tmp_path), experiment()).identified
+    assert not all_records(site(tmp_path, "age,cp,label\n1,2,no\n2,2,yes\n"), experiment()).identified
+
+
+def test_ranges_are_checked() -> None:
+    with pytest.raises(ValueError, match="age"):
+        experiment(scale="range")
+    with pytest.raises(ValueError, match="low to high"):
+        experiment(scale="range", ranges={"age": [3, 3]})
