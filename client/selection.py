@@ -116,7 +116,8 @@ def training_names(site: Site, experiment: Experiment) -> tuple[str, ...]:
 
 def _held_out(site: Site, experiment: Experiment, names: Sequence[str]) -> set[str]:
     share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
-    if experiment.data.kind == "patches":
+    # Under privacy nobody's side may hang on who else is there, as it does when the classes are split evenly.
+    if experiment.data.kind == "patches" or experiment.privacy.at_sites:
         return {name for name in names if place(name, salt=salt) < share}
     return {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
 

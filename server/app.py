@@ -96,10 +96,11 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         )
     if experiment.privacy.unit != "site":
         return strategy(model)
-    if fit != "gradient":
-        raise BadChoice(f"the privacy of sites is made on weights, not on a model fitted by {fit}", remedy='privacy.unit = "patient"')
-    if hidden:
-        raise BadChoice("the server clips each site's update to hide a site, so it must see it", remedy="leave federation.secure_sum out")
+    if fit != "gradient" or hidden:
+        raise BadChoice(
+            "the privacy of sites is made on weights that the server sees site by site",
+            remedy='leave the secure sum out, or privacy.unit = "patient"',
+        )
     return with_site_privacy(strategy(model), experiment.privacy)
 
 
