@@ -32,11 +32,11 @@ def steps_of(name: str) -> dict[str, Callable[[], None]]:
     """Return one training step of each arm, on the same network and patients."""
     import torch
 
-    from client.privacy.randomness import SecretRandom
     from client.training.optimisers import AdamW
     from client.training.private import PrivateGradient, learner_of
     from client.training.records import Records
     from client.training.units import units_of
+    from shared_models.core.randomness import SecretRandom
     from shared_models.experiment import Experiment
 
     torch.set_num_threads(1)
@@ -107,18 +107,16 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     heading("A step under differential privacy over a plain step")
-    rows = []
     for name in chosen.only or FAMILIES:
         times = measure(name, chosen.turns)
-        plain, plain_mb = times["plain"], peak_mb(name, "plain")
+        plain, plain_mb, private_mb = times["plain"], peak_mb(name, "plain"), peak_mb(name, "auto")
+        rows = []
         for arm in ARMS[1:]:
             wall, thread = (ratios(times[arm][clock], plain[clock]) for clock in ("wall", "thread"))
-            goal = against(GOAL, thread) if arm == "auto" else ""
-            memory = peak_mb(name, arm)
-            rows.append(
-                (f"{name}, {arm}", FAMILIES[name][2], spread(wall), spread(thread), goal, f"{memory:.0f} / {plain_mb:.0f} = {memory / plain_mb:.2f}")
-            )
-    table(("network, way", "batch", "clock", "thread", "goal (thread)", "peak MB"), rows)
+            own = arm == "auto"
+            memory = f"{private_mb:.0f} / {plain_mb:.0f} = {private_mb / plain_mb:.2f}" if own else ""
+            rows.append((f"{name}, {arm}", FAMILIES[name][2], spread(wall), spread(thread), against(GOAL, thread) if own else "", memory))
+        table(("network, way", "batch", "clock", "thread", "goal (thread)", "peak MB"), rows)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
+        if experiment.privacy.unit == "site" and spec.fit != "gradient":
+            found.append(f"privacy: the privacy of sites is made on weights; {experiment.model.name!r} is fitted by {spec.fit}")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
         named = experiment.strategy.name if experiment.strategy else DEFAULTS[spec.fit]

@@ -101,7 +101,7 @@ def expected_auc(sigma: float, q: float, steps: int) -> float:
     Examples
     --------
     >>> round(expected_auc(1.5, 0.2, 48), 3), round(expected_auc(1e9, 0.2, 48), 3)
-    (0.739, 0.5)
+    (0.74, 0.5)
     """
     return float(stats.norm.cdf(q * steps / math.sqrt(2 * sigma**2 * steps + steps * q * (1 - q))))
 
@@ -137,7 +137,7 @@ def epsilon_lower_bound(canaries: int, guesses: int, right: int, delta: float, *
     Examples
     --------
     >>> round(epsilon_lower_bound(1000, 200, 100, 1e-5), 2), round(epsilon_lower_bound(1000, 200, 180, 1e-5), 2)
-    (0.0, 1.73)
+    (0.0, 1.8)
     """
     low, high = 0.0, 40.0
     if _p_value(canaries, guesses, right, low, delta) > 1 - confidence:

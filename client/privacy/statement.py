@@ -29,7 +29,7 @@ def statement(spends: Sequence[Spend], *, accountant: str = "rdp") -> dict[str, 
     --------
     >>> said = statement([Spend(1.0, 0.1, 30, 400, "patient", 1.0, 1e-5, "a")] * 2)
     >>> round(said["epsilon"], 2), said["unit"], said["steps"]
-    (3.98, 'patient', 60)
+    (6.33, 'patient', 60)
     """
     kinds = {(spent.unit, spent.delta) for spent in spends}
     if len(kinds) != 1:
@@ -56,7 +56,7 @@ def spoken(said: dict[str, Any]) -> str:
     Examples
     --------
     >>> spoken(statement([Spend(2.0, 0.1, 30, 400, "patient", 1.0, 1e-5, "a")]))
-    'epsilon 1.03 at delta 1e-05; unit patient (one patient added or removed); accountant rdp; sigma 2; q 0.1; 30 steps; clip 1; sampling Poisson'
+    'epsilon 1.46 at delta 1e-05; unit patient (one patient added or removed); accountant rdp; sigma 2; q 0.1; 30 steps; clip 1; sampling Poisson'
     """
     several = {key: ", ".join(f"{value:g}" for value in said[key]) for key in ("sigma", "q", "clip")}
     return (

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.privacy.randomness import SecretRandom
 from client.privacy.spending import Spend
 from client.training.augment import AUGMENTATIONS
 from client.training.device import Precision
@@ -34,6 +33,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import pick
 from shared_models.core.errors import BadCohort
+from shared_models.core.randomness import SecretRandom
 from shared_models.experiment import Experiment
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from client.privacy.randomness import SecretRandom
 from client.privacy.spending import Spend
 from client.training.fitter import Fitted
 from client.training.records import Records
@@ -25,6 +24,7 @@ from shared_models.blocks.spec import PrivateSums
 from shared_models.catalogue import build
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadChoice
+from shared_models.core.randomness import SecretRandom
 from shared_models.experiment import Experiment
 
 

@@ -9,11 +9,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from client.privacy.randomness import SecretRandom
 from client.privacy.spending import Spend
 from client.training import per_unit, private, private_sums
 from client.training.canaries import CANARIES, Book
 from client.training.units import units_of
+from shared_models.core.randomness import SecretRandom
 
 
 class Forgetful(list):  # type: ignore[type-arg]

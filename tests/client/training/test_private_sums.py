@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.privacy.randomness import SecretRandom
 from client.privacy.spending import Spend
 from client.training.private_sums import clipped_sums, fit_private_sums
 from client.training.records import Records
@@ -19,6 +18,7 @@ from shared_models.blocks.spec import PrivateSums
 from shared_models.catalogue import MODELS, build
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadChoice, BadState, Refused
+from shared_models.core.randomness import SecretRandom
 from shared_models.core.state import digest
 from shared_models.experiment import Experiment
 
