@@ -30,7 +30,10 @@ MOST_TRIES = 200
 
 @dataclass
 class Outcome:
-    """One attempt: the total, or none; of each site in the sum the bytes that it sent; of the others the code that says why they are not."""
+    """One attempt: the total, or none; of each site in the sum the bytes that it sent; of the others the code that says why they are not.
+
+    E_SUM: all sent, but the total cannot be. E_UNMASK: too few helped to unmask it.
+    """
 
     total: Total | None = None
     bytes: dict[str, int] = field(default_factory=dict)
@@ -158,8 +161,9 @@ class SecureSum:
             total = decode(words.sum, current, self.experiment, sites=len(group.adverts))
             if check is not None:
                 check(total.state)
-        except (BadState, Refused):
-            outcome.refused.update({site: outcome.refused.get(site, "E_SUM") for site in alive})
+        except (BadState, Refused) as error:
+            code = "E_UNMASK" if error.code == "E_UNMASK" else "E_SUM"
+            outcome.refused.update({site: outcome.refused.get(site, code) for site in alive})
             return
         outcome.total = total
         for site in alive:
@@ -187,4 +191,4 @@ def _rebuilt(group: Group, label: str, opened: dict[str, State], right: Callable
         secret = combine({place: shares[place] for place in chosen})
         if right(secret):
             return secret
-    raise Refused("a threshold of right shares is needed to unmask", value=len(shares), code="E_SUM")
+    raise Refused("a threshold of right shares is needed to unmask", value=len(shares), code="E_UNMASK")

@@ -76,7 +76,9 @@ def test_more_losses_than_the_threshold_allows_give_nothing(stage: str, tmp_path
     experiment = experiment_of()
     silent = {stage: set(NAMES[:3])} | ({"fit": {"gamma"}} if stage == "agree" else {})
     line = Line(wards_of(tmp_path, experiment), silent=silent)
-    assert SecureSum(experiment, run="r").sum(fit(), line, sites=NAMES, current=CURRENT).total is None
+    found = SecureSum(experiment, run="r").sum(fit(), line, sites=NAMES, current=CURRENT)
+    assert found.total is None
+    assert stage != "unmask" or set(found.refused.values()) == {"E_UNMASK"}
     assert stage == "unmask" or all(kind != "unmask" for kind, _ in line.transcript)
 
 
