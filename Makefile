@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench clean
+.PHONY: help setup demo demo-seeds federation-demo chaos test test-deployment check bench bench-federation clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench: .venv/ready ## measure: interleaved runs, ratios with spread
 	$(BIN)/python -m bench.federation
 	$(BIN)/python -m bench.aggregation
 	$(BIN)/python -m bench.studies
+
+bench-federation: .venv/ready ## measure a deployment: memory, seconds and bytes of a round, a 250 MB model, 50 rounds on end (about half an hour)
+	$(BIN)/python -m bench.deployment
 
 clean: ## remove what was made here
 	rm -rf .venv runs build *.egg-info

@@ -22,7 +22,7 @@ from client.resident import is_listening, socket_path
 from client.site import Site
 from shared_models.core.errors import BadInput
 from shared_models.core.files import write_json
-from shared_models.core.supervision import Program, Supervisor
+from shared_models.core.supervision import LEAN, Program, Supervisor
 from shared_models.signing import write_private
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 15.0)
@@ -94,7 +94,7 @@ def programs_of(folder: Path) -> list[Program]:
             *(str(_flower("flower-supernode")), "--superlink", address, "--root-certificates", str(authority)),
             *("--auth-supernode-private-key", str(folder / "secrets" / "node.key"), *own_interface, "--isolation", "process", *guarded),
         ),
-        environment={**here, "PATH": path},
+        environment={**here, **LEAN, "PATH": path},
         folder=home,
         ready=lambda: _is_open(port),
         pauses_s=PAUSES_S,
@@ -103,7 +103,7 @@ def programs_of(folder: Path) -> list[Program]:
     executor = Program(
         "superexec",
         (str(_flower("flower-superexec")), "--insecure", "--runtime-api-address", f"127.0.0.1:{port}", *guarded),
-        environment={**here, "PATH": path},
+        environment={**here, **LEAN, "PATH": path},
         folder=home,
     )
     return [worker, node, executor]

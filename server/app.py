@@ -5,24 +5,25 @@ The same object runs in a deployment (started by Flower's superexec) and in the 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flwr.serverapp import ServerApp
 
+from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
 from server.runs.roster import GATHER_S, Waiting, gather, signing_keys
 from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
 from server.runs.standing import Standing
+from server.runs.start import begin
 from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.strategy import Strategy
-from shared_models.catalogue import build, initial_state, inputs_of, spec_of
+from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadInput
-from shared_models.core.files import read_json, read_state, write_json, write_state
+from shared_models.core.files import write_json, write_state
 from shared_models.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def main(grid: Grid, context: Context) -> None:
     if not roster:
         run_experiment(grid, experiment, folder)
         return
+    inflate.use()
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
         keys = signing_keys(folder.parents[1] / "sites.json", roster)
         run_experiment(grid, experiment, folder, sites=roster, on_round=standing.told, waiting=standing.waiting, keys=keys)
@@ -125,23 +127,3 @@ def run_experiment(
     write_json(folder / "site_metrics.json", judge(grid, final, experiment=experiment, roster=roster, keys=keys))
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final
-
-
-def begin(experiment: Experiment, folder: Path, *, run: str | None = None) -> RoundState:
-    """Return round 0 of a new run. A prepared ``start.safetensors`` in the folder is used; otherwise the state is built here."""
-    note = folder / "start.json"
-    if not note.exists():
-        write_start(experiment, folder, run=run)
-    start = read_json(note)
-    if start["experiment"] != experiment.digest:
-        raise BadInput("a run folder belongs to one experiment", remedy="choose another folder for another experiment")
-    state = read_state(folder / "start.safetensors")
-    return RoundState(run=start["run"], round=0, state=state, experiment=experiment.digest)
-
-
-def write_start(experiment: Experiment, folder: Path, *, run: str | None = None) -> None:
-    """Build the initial state (this imports torch for networks) and write it to the run folder."""
-    inputs = inputs_of(experiment)
-    state = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=experiment.seed)
-    write_state(folder / "start.safetensors", state)
-    write_json(folder / "start.json", {"run": run or secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})

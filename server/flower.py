@@ -16,7 +16,7 @@ from typing import Any
 from server.folder import ServerFolder
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import write_atomic
-from shared_models.core.supervision import OFFLINE
+from shared_models.core.supervision import LEAN, OFFLINE
 
 CONNECTION = "fedild"
 PATIENCE_S = 60.0
@@ -40,7 +40,7 @@ def environment(server: ServerFolder) -> dict[str, str]:
     """Return what every program of this server finds in its environment."""
     # Flower starts its own programs by name.
     path = f"{Path(command('flwr')).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**OFFLINE, "FLWR_HOME": str(server.flower_home), "PATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return {**OFFLINE, **LEAN, "FLWR_HOME": str(server.flower_home), "PATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
 def superlink_command(server: ServerFolder) -> list[str]:

@@ -152,9 +152,26 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
 # --- Flower records -------------------------------------------------------------------------------------------------------------------
 
 
+class Packed(dict[str, np.ndarray]):
+    """A state whose arrays are read-only views of the bytes that travel: held, sent and compared at the memory of one model.
+
+    Examples
+    --------
+    >>> packed = Packed({"w": np.array([1.0, 2.0])})
+    >>> packed["w"], packed["w"].flags.writeable
+    (array([1., 2.]), False)
+    """
+
+    def __init__(self, state: State) -> None:
+        self.record = _array_record(state)
+        super().__init__(_numpy_state(self.record, views=True))
+
+
 def _array_record(state: State) -> Any:
     from flwr.app import Array, ArrayRecord
 
+    if isinstance(state, Packed):
+        return state.record
     # The bytes that Array(value) would make with numpy.save, in one copy and without writing the same headers anew each round.
     arrays = {key: np.asarray(value, order="C") for key, value in state.items()}
     return ArrayRecord(
@@ -202,7 +219,7 @@ def update_content(update: Update) -> RecordDict:
 
 
 def read_update(content: RecordDict) -> Update:
-    """Read an Update out of a Flower reply's content.
+    """Read an Update out of a Flower reply's content; its arrays are read-only views of the content's own bytes.
 
     Raises
     ------
@@ -220,14 +237,14 @@ def _read(content: RecordDict, like: Any) -> Any:
         raise BadInput(f"a message holds the records head, state and extra of a {like.__name__}", value=sorted(content)) from None
     if len(content) != 3 or not isinstance(head, dict):
         raise BadInput(f"a message holds only the records of a {like.__name__}", value=sorted(content))
-    return _read_head(head, like, {name: _numpy_state(record) for name, record in records.items()})
+    return _read_head(head, like, {name: _numpy_state(record, views=like is Update) for name, record in records.items()})
 
 
-def _numpy_state(record: Any) -> State:
+def _numpy_state(record: Any, *, views: bool) -> State:
     state = {}
     for key, array in record.items():
         try:
-            value = _numpy(array)
+            value = _numpy(array, views=views)
         except Exception as error:
             raise BadState("an array must be readable as numpy without pickle", value=type(error).__name__) from None
         if value.dtype.kind not in "fiub":
@@ -236,14 +253,15 @@ def _numpy_state(record: Any) -> State:
     return state
 
 
-def _numpy(array: Any) -> np.ndarray:
+def _numpy(array: Any, *, views: bool) -> np.ndarray:
     data = array.data
     if array.stype == "numpy.ndarray" and data[:8] == b"\x93NUMPY\x01\x00":
         start = 10 + int.from_bytes(data[8:10], "little")
         shape, fortran, dtype = _read_npy_header(data[:start])
         # What numpy.load gives, without parsing the same header again each round; everything unusual is left to it.
         if not fortran and dtype.kind in "fiub" and math.prod(shape) * dtype.itemsize == len(data) - start:
-            return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
+            view = np.frombuffer(data, dtype, offset=start).reshape(shape)
+            return view if views else view.copy()
     return array.numpy()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,11 @@ from server.runs.journal import sweep, take_up, write_note
 from server.runs.roster import REJOIN_S, Waiting, refresh
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
-from shared_models.compression import compression_of
+from shared_models.compression import Compression, compression_of
 from shared_models.core.errors import FedILDError, Interrupted, Refused
-from shared_models.core.state import digest, norm, size_bytes, subtract
+from shared_models.core.state import digest, distance, size_bytes
 from shared_models.experiment import Experiment, Federation, learning_rate_factor
-from shared_models.messages import Job, Update, broadcast, read_update
+from shared_models.messages import Job, Packed, Update, broadcast, read_update
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 POLL_S = (0.02, 0.3)
 """Seconds between two looks for replies: short at first, for sites on this machine; longer soon, for sites far away."""
 
+
+AT_ONCE_BYTES = 64 << 20
+"""Replies that are fetched together hold at most so much; larger ones come one by one, each dropped before the next."""
 
 HELLO_S = 60.0
 """Seconds that a newly connected site has to say who it is."""
@@ -123,17 +126,21 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float) -> Iterator[
         Message(contents[id(job)], dst_node_id=node, message_type=kinds[job.kind], ttl=timeout_s, group_id=str(job.round))
         for node, job in jobs.items()
     ]
-    waiting = set(grid.push_messages(messages)) if messages else set()
+    waiting = list(grid.push_messages(messages)) if messages else []
+    del contents, messages
+    together = max(1, AT_ONCE_BYTES // max([1, *(size_bytes(job.state) for job in jobs.values())]))
     until, pause = time.monotonic() + timeout_s, POLL_S[0]
     while waiting:
-        looked = time.monotonic()
-        replies = list(grid.pull_messages(waiting))
-        for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
-            yield reply
+        looked, answered = time.monotonic(), set()
+        for start in range(0, len(waiting), together):
+            replies = list(grid.pull_messages(waiting[start : start + together]))
+            answered |= {reply.metadata.reply_to_message_id for reply in replies}
+            while replies:
+                yield replies.pop(0)
+        waiting = [message for message in waiting if message not in answered]
         if time.monotonic() >= until:
             return
-        if not replies:
+        if not answered:
             time.sleep(max(0.0, looked + pause - time.monotonic()))  # a grid that waits by itself has waited already
             pause = min(POLL_S[1], 1.5 * pause)
 
@@ -162,7 +169,7 @@ def run_rounds(
     grid : Grid
         Flower's messages to the sites.
     start : RoundState
-        A new run (round 0) or a checkpoint.
+        A new run (round 0) or a checkpoint; its `state` is taken over and empty afterwards.
     roster : dict
         Node id to site name; sites that connect later are added before the next round.
     model : Classical or None
@@ -185,7 +192,7 @@ def run_rounds(
         No quorum in a round and all its repetitions; the last checkpoint stands.
     """
     settings = experiment.federation
-    at = start
+    at, start.state = replace(start), {}  # whoever called holds `start` to the end, and with it a model that is long out of date
     text = experiment.for_sites().to_json()
     sweep(folder, next_round=start.round + 1)
     for number in range(start.round + 1, settings.rounds + 1):
@@ -195,6 +202,7 @@ def run_rounds(
             refresh(grid, roster, sites, timeout_s=min(REJOIN_S, settings.deadline_s), waiting=waiting)
         # What a reply answers: a reply that outlived a crash counts only for the very same question. A simulation repeats its round instead.
         asked = {"run": at.run, "round": number, "model": digest(at.state)} if durable else {}
+        at.state = Packed(at.state)
         rule = {**strategy.rule, "lr_factor": learning_rate_factor(experiment.train, number, settings.rounds)}
         job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule)
         for attempt in range(1, settings.retries + 2):
@@ -215,8 +223,9 @@ def run_rounds(
                 remedy="the codes say why; bring the sites back and resume the run",
             )
         state, own = strategy.aggregate(at.state, at.own, spool)
-        moved = norm(subtract(state, at.state)) if model is None else 0.0
+        moved = distance(state, at.state) if model is None else 0.0
         at = RoundState(at.run, number, state, own, at.experiment, tuple(records))
+        del state, job  # the next round needs the memory
         missing = sorted({*records, *(sites or ())} - set(valid))
         sent = sum(record.bytes for record in records.values())
         on_round(RoundRecord(number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt), at)
@@ -262,23 +271,40 @@ def _gather(
         site = roster.get(message.metadata.src_node_id)
         if site is None:
             continue  # an error made by the network layer for a dead node: the site stays E_NO_REPLY
-        update = _read(message)
-        record = SiteRecord(refused="E_CONTENT" if update is None else update.code or None)
-        records[site] = record
-        if update is None or update.code:
-            continue
-        record.num_cases, record.steps, record.bytes = update.num_cases, update.steps, size_bytes(update.state) + size_bytes(update.extra)
-        record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
-        try:
-            check_sender(update, run=job.run, round=job.round, site=site, key=None if keys is None else keys.get(site, ""))
-            update = open_update(update, job.state, compression)
-            record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
-            spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
-            if asked:
-                write_note(spool, site, asdict(record), asked=asked)
-        except (Refused, FedILDError) as error:
-            record.refused = error.code
+        key = None if keys is None else keys.get(site, "")
+        records[site] = _take(message, site, job, spool, model=model, settings=settings, compression=compression, asked=asked, key=key)
+        del message  # a large reply has gone before the next one comes
     return records
+
+
+def _take(
+    message: Message,
+    site: str,
+    job: Job,
+    spool: Spool,
+    *,
+    model: Any,
+    settings: Federation,
+    compression: Compression | None,
+    asked: dict[str, Any],
+    key: str | None,
+) -> SiteRecord:
+    update = _read(message)
+    record = SiteRecord(refused="E_CONTENT" if update is None else update.code or None)
+    if update is None or update.code:
+        return record
+    record.num_cases, record.steps, record.bytes = update.num_cases, update.steps, size_bytes(update.state) + size_bytes(update.extra)
+    record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
+    try:
+        check_sender(update, run=job.run, round=job.round, site=site, key=key)
+        update = open_update(update, job.state, compression)
+        record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
+        spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
+        if asked:
+            write_note(spool, site, asdict(record), asked=asked)
+    except (Refused, FedILDError) as error:
+        record.refused = error.code
+    return record
 
 
 def _read(message: Message) -> Update | None:

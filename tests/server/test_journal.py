@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.app import run_experiment, write_start
+from server.app import run_experiment
 from server.runs import rounds
 from server.runs.checkpoint import load_latest
 from server.runs.journal import sweep, take_up, write_note
 from server.runs.log import read_rounds
+from server.runs.start import write_start
 from server.strategies.replies import Spool
 from shared_models.core.choices import Choice
 from shared_models.core.files import read_json, read_state, write_json
