@@ -144,7 +144,7 @@ def release(
 def _check_counts(counts: np.ndarray, what: str, support: Support, policy: Policy) -> None:
     """Refuse counts that are not those of the records that trained, and counts of too few patients."""
     true, behind = (support.records, support.patients) if what == "class" else (support.records.sum(), np.array([support.total]))
-    if ((counts > 0) & (behind < (policy.min_per_class if what == "class" else policy.min_cases))).any():
+    if ((counts > 0) & (np.minimum(counts, behind) < (policy.min_per_class if what == "class" else policy.min_cases))).any():
         raise few()
     if not np.array_equal(counts.reshape(-1), np.asarray(true).reshape(-1)):
         raise Refused("a number of patients is the number of patients that trained", code="E_VALUES")

@@ -1,8 +1,8 @@
 """Silence while training code runs: it prints nothing, writes no file, dials nobody and starts no process.
 
 An audit hook of Python (PEP 578) refuses each attempt, and the update that follows is refused with E_OUTPUT. This is a second fence, not
-a sandbox: code that a hospital approves runs with its worker's rights, and code in C can go around a hook. The hook cannot be removed once
-set; it sleeps outside of `quiet`.
+a sandbox: code that a hospital approves runs with its worker's rights, code in C can go around a hook, and what a library does while it is
+imported is let pass. The hook cannot be removed once set; it sleeps outside of `quiet`.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def quiet(places: tuple[Path, ...]) -> Iterator[None]:
         sys.addaudithook(_hook)
         _hooked.append(True)
     others = frozenset(thread.ident for thread in threading.enumerate() if thread.ident is not None) - {threading.get_ident()}
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
     watch = _Watch(tuple(str(place.resolve()) + os.sep for place in places), others)
     sink, listener = _Sink(watch), _Listener(watch)
     logging.getLogger().addHandler(listener)
@@ -141,6 +143,18 @@ def _may_write(watch: _Watch, path: Any) -> bool:
     return (text + os.sep).startswith(watch.places) or text == os.devnull or (f"{os.sep}__pycache__" in text)
 
 
+def _importing() -> bool:
+    """Say whether a library is being imported just now: some make a folder for their cache, or ask for the machine's name, while they are."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != "client.worker":
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _refuse(watch: _Watch, event: str) -> None:
+    if _importing():
+        return
     watch.attempts.append(event)
     raise PermissionError("training code is silent")

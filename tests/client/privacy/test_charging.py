@@ -21,16 +21,18 @@ from client.privacy.spending import Spend
 from client.site import Site
 from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.fitter import Fitted
+from client.training.steps import Stopped
 from client.worker import Worker
 from server.app import run_experiment
 from server.runs.receipts import Receipts
 from shared_models.core.arrays import State
+from shared_models.core.choices import Choice
 from shared_models.core.errors import Interrupted
 from shared_models.core.files import read_json
 from shared_models.experiment import Experiment, Privacy
 from shared_models.messages import Job, Update
 from shared_models.signing import public_half, signing_key
-from tests.client.sites import table_experiment, table_site
+from tests.client.sites import patch_experiment, patch_site, table_experiment, table_site
 from tests.client.test_worker import job_of
 from tests.server.loop_grid import LoopGrid
 
@@ -176,9 +178,6 @@ def test_receipts_of_a_server(tmp_path: Path) -> None:
 
 
 def test_counts_of_classes_do_not_leave_from_few_patients(tmp_path: Path) -> None:
-    from shared_models.core.choices import Choice
-    from tests.client.sites import patch_experiment, patch_site
-
     toml = patch_site(tmp_path, "a", patches=60)
     with np.load(toml.parent / "patches.npz") as file:
         arrays = dict(file)
@@ -189,3 +188,32 @@ def test_counts_of_classes_do_not_leave_from_few_patients(tmp_path: Path) -> Non
     assert update.code == ""
     assert update.state["counts"][1] == 0  # four patients of a class say nothing
     assert update.state["counts"][0] == update.num_cases >= 10
+
+
+@pytest.mark.parametrize("model", [{"name": "patch_cnn"}, {"name": "texture_kernel", "features": 32}], ids=lambda model: model["name"])
+def test_the_real_trainers_pay_through_the_silence(model: dict[str, Any], tmp_path: Path) -> None:
+    settings = {"model": model, "privacy": {"unit": "patient", "noise_multiplier": 2.0}}
+    experiment = Experiment.model_validate(patch_experiment().model_dump(exclude_none=True) | settings)
+    folder = patch_site(tmp_path, "a", patches=120).parent
+    make_site(folder, "a")
+    Approvals(folder).decide("approved", kind="experiment", name=experiment.name, digest=experiment.digest)
+    update = worker_of(folder).handle(job_of(experiment))
+    assert (update.code, update.metrics) == ("", {})
+    (entry,) = Ledger(folder).entries()
+    assert (entry.sigma, entry.patients, entry.steps) == (2.0, update.num_cases, update.steps)
+    assert update.receipt == Ledger(folder).receipt()
+
+
+def test_a_stopped_private_round_goes_on_without_paying_again(tmp_path: Path) -> None:
+    settings = {"privacy": {"unit": "patient", "noise_multiplier": 2.0}}
+    experiment = Experiment.model_validate(patch_experiment().model_dump(exclude_none=True) | settings)
+    folder = patch_site(tmp_path, "a", patches=120).parent
+    make_site(folder, "a")
+    Approvals(folder).decide("approved", kind="experiment", name=experiment.name, digest=experiment.digest)
+    looks = iter([False, True])
+    site = Site.load(folder / "site.toml")
+    with pytest.raises(Stopped):
+        Worker(site, guards=Guards.of(folder, site.workspace, stopping=lambda: next(looks))).handle(job_of(experiment))
+    assert len(Ledger(folder).entries()) == 1
+    assert worker_of(folder).handle(job_of(experiment)).code == ""
+    assert len(Ledger(folder).entries()) == 1
