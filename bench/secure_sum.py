@@ -18,7 +18,9 @@ from statistics import median
 import numpy as np
 
 from bench.timing import heading, table
-from client.privacy.masking import Masking, masked
+from client.privacy.secure_sum.mask import masked, member_count
+from client.privacy.secure_sum.member import Member
+from client.privacy.secure_sum.summand import stage_arrays
 from server.runs.secure import SecureSum
 from shared_models.core.choices import Choice
 from shared_models.core.state import size_bytes
@@ -41,15 +43,15 @@ class Hospitals:
             if job.kind == "fit" and site in self.lost:
                 continue
             began = time.perf_counter()
-            masking = Masking.of(self.folder / site, site, key=None, peers=None)
+            member = Member.of(self.folder / site, site, key=None, peers=None)
             update = Update(run=job.run, round=job.round, site=site)
             if job.kind == "fit":
-                words = encode(Part(self.states[site], 100, {}), job.state, self.experiment, sites=masking.members(job))
-                update = masked(masking, job, update, words)
+                words = encode(Part(self.states[site], 100, {}), job.state, self.experiment, sites=member_count(member, job))
+                update = masked(member, job, update, words)
             else:
                 settings = self.experiment.federation.secure_sum
                 assert settings is not None
-                update = replace(update, extra=masking.stage(job, settings, quorum=3))
+                update = replace(update, extra=stage_arrays(member, job, settings, quorum=3))
             self.seconds.setdefault(job.kind, []).append(time.perf_counter() - began)
             self.up += wire_bytes(update_content(update))
             yield site, update

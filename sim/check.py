@@ -109,10 +109,11 @@ def check(name: str, site: Path | None, settings: list[str]) -> str:
     experiment = load_checked(name, settings)
     if site is None:
         return f"{experiment.name}: sound; digest {experiment.digest[:12]}"
+    from client.privacy.foresight import foreseen
     from client.privacy.policy import breaches
     from client.site import Site
 
     place = Site.load(site)
-    if broken := breaches(experiment, place.policy):
+    if broken := breaches(experiment, place.policy) or foreseen(experiment, place):
         raise BadExperiment(f"site {place.site.name} would refuse {experiment.name}", faults=[f"{b.code}: {b}" for b in broken])
     return f"{experiment.name}: sound; digest {experiment.digest[:12]}; {place.site.name} would accept it"

@@ -95,6 +95,10 @@ class Deployment:
         """Return the process of a folder's supervisor."""
         return self._processes[folder].pid
 
+    def is_up(self, folder: Path) -> bool:
+        """Say whether a folder's supervisor was started and lives."""
+        return folder in self._processes and self._processes[folder].poll() is None
+
     def kill(self, folder: Path) -> None:
         """Kill a supervisor with SIGKILL and collect it."""
         process = self._processes[folder]

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from client.cases.cohort import Case, Cohort, Visit
+from client.privacy.meter import Meter
 from client.privacy.spending import Spend
+from client.training.records import Records
 from client.training.units import units_of
 from client.worker import Worker
 from shared_models.experiment import Experiment
+from shared_models.messages import Job
 from tests.client.sites import CLASSES, patch_experiment, patch_site, table_experiment, table_site
 from tests.client.test_worker import job_of, worker_of
 
@@ -42,9 +45,10 @@ class Told(Worker):
 
     spends: list[Spend]
 
-    def _spend(self, spent: Spend) -> None:
-        self.spends = [*getattr(self, "spends", []), spent]
-        super()._spend(spent)
+    def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
+        meter = super()._meter(job, experiment, training)
+        self.spends = meter.spent
+        return meter
 
 
 def told(toml: Path) -> Told:

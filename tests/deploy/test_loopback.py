@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.chaos import chaos
+from tests.soak.chaos import HASTE, chaos
 
 
 @pytest.fixture
@@ -20,8 +20,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(out)
 
 
-@pytest.mark.deployment
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_four_kills_in_one_run(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    held = chaos(folder, runs=1, kills=4, seed=4, victims=["worker", "server app", "server", "daemon"])
+    held = chaos(folder, runs=1, kills=4, seed=4, victims=["worker", "server app", "server", "daemon"], pace=HASTE)
     assert held, capfd.readouterr().out

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from client.privacy.masking import Masking, masked
-from client.privacy.peers import Peers
+from client.privacy.secure_sum.mask import masked, member_count
+from client.privacy.secure_sum.member import Member
+from client.privacy.secure_sum.peers import Peers
+from client.privacy.secure_sum.summand import stage_arrays
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice
 from shared_models.core.errors import FedILDError
@@ -34,9 +36,13 @@ def experiment_of(strategy: Choice | None = None, **settings: Any) -> Experiment
 
 
 def weights(name: str, like: State, size: float = 0.1) -> State:
-    """What a site has learnt: it depends on its name alone."""
-    rng = np.random.default_rng(list(name.encode()))
-    return {key: (v + rng.normal(0, size, v.shape)).astype(v.dtype) if v.dtype.kind == "f" else v + len(name) for key, v in like.items()}
+    """What a site has learnt: it depends on its name, and for each key on that alone."""
+
+    def learnt(key: str, value: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(list(f"{name}/{key}".encode()))
+        return (value + rng.normal(0, size, value.shape)).astype(value.dtype) if value.dtype.kind == "f" else value + len(name)
+
+    return {key: learnt(key, value) for key, value in like.items()}
 
 
 class Ward:
@@ -50,21 +56,21 @@ class Ward:
         self.seen: list[Job] = []
 
     def handle(self, job: Job) -> Update:
-        """Answer as the worker does; a new `Masking` for every job, as after a restart."""
+        """Answer as the worker does; a new `Member` for every job, as after a restart."""
         self.seen.append(job)
         peers = Peers(self.folder) if self.key else None
-        masking = Masking.of(self.folder, self.name, key=self.key, peers=peers)
+        member = Member.of(self.folder, self.name, key=self.key, peers=peers)
         empty = Update(run=job.run, round=job.round, site=self.name)
         try:
             if job.kind in ("fit", "judge"):
                 part = self.part(job)
                 current = job.state if self.gradient and job.kind == "fit" else None
-                words = encode(part, current, self.experiment, sites=masking.members(job))
-                update = masked(masking, job, replace(empty, state=part.state, num_cases=part.cases, steps=3, metrics={"val_loss": 0.5}), words)
+                words = encode(part, current, self.experiment, sites=member_count(member, job))
+                update = masked(member, job, replace(empty, state=part.state, num_cases=part.cases, steps=3, metrics={"val_loss": 0.5}), words)
             else:
                 settings = self.experiment.federation.secure_sum
                 assert settings is not None
-                update = replace(empty, extra=masking.stage(job, settings, quorum=self.experiment.federation.quorum))
+                update = replace(empty, extra=stage_arrays(member, job, settings, quorum=self.experiment.federation.quorum))
         except FedILDError as error:
             return replace(empty, code=error.code)
         return replace(update, signature=sign(self.key, signed_bytes(update))) if self.key else update

@@ -76,7 +76,9 @@ def test_more_losses_than_the_threshold_allows_give_nothing(stage: str, tmp_path
     experiment = experiment_of()
     silent = {stage: set(NAMES[:3])} | ({"fit": {"gamma"}} if stage == "agree" else {})
     line = Line(wards_of(tmp_path, experiment), silent=silent)
-    assert SecureSum(experiment, run="r").sum(fit(), line, sites=NAMES, current=CURRENT).total is None
+    found = SecureSum(experiment, run="r").sum(fit(), line, sites=NAMES, current=CURRENT)
+    assert found.total is None
+    assert stage != "unmask" or set(found.refused.values()) == {"E_UNMASK"}
     assert stage == "unmask" or all(kind != "unmask" for kind, _ in line.transcript)
 
 
@@ -192,3 +194,17 @@ def test_wrong_shares_of_one_site_are_outvoted(tmp_path: Path) -> None:
     found = SecureSum(experiment, run="r").sum(fit(), Line(wards, silent={"fit": {"beta"}}), sites=NAMES, current=CURRENT)
     assert found.total is not None
     np.testing.assert_allclose(found.total.state["b"], plain_mean(["alpha", "delta", "epsilon", "gamma"])["b"], atol=1e-5)
+
+
+def test_a_site_with_anothers_key_or_a_bad_signature_does_not_spoil_the_group(tmp_path: Path) -> None:
+    experiment = experiment_of()
+    wards = wards_of(tmp_path, experiment)
+    true, keys = wards["beta"].handle, wards["alpha"].handle
+
+    def copies(job: Job) -> Any:
+        return true(job) if job.kind != "keys" else replace(keys(job), site="beta")
+
+    wards["beta"].handle = copies  # type: ignore[method-assign]
+    found = SecureSum(experiment, run="r").sum(fit(), Line(wards), sites=NAMES, current=CURRENT)
+    assert found.total is not None
+    assert found.refused == {"beta": "E_MASK_KEYS"}

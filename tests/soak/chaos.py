@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,20 +35,43 @@ from sim.federation_demo import differences, simulate_same
 from tests.client.sites import CLASSES, patch_site
 
 NAMES = ("alpha", "beta", "gamma")
-FIRST_S, BETWEEN_S = (1.0, 12.0), (12.0, 25.0)
-"""Seconds from the start of a run to the first kill, and from a recovery to the next kill."""
-SYSTEMD_S = {"server": 5.0, "daemon": 15.0}
-"""RestartSec of the two units in `deploy/`."""
-RUN_S = 900.0
+RUN_S = 1800.0
 
 
-def experiment() -> Experiment:
-    """A few seconds of training a round, so that kills fall into it too."""
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run is hit.
+
+    Parameters
+    ----------
+    first_s, between_s : tuple of float
+        Seconds, drawn between two bounds, from the start of a run to the first kill, and from a recovery to the next kill.
+    systemd_s : mapping of float
+        Seconds until a killed supervisor is started again.
+    width, steps : int
+        Of the network and its training: how long a round takes.
+    """
+
+    first_s: tuple[float, float]
+    between_s: tuple[float, float]
+    systemd_s: Mapping[str, float]
+    width: int
+    steps: int
+
+
+EARNEST = Pace((1.0, 12.0), (12.0, 25.0), {"server": 5.0, "daemon": 15.0}, width=8, steps=300)
+"""A few seconds of training a round, so that kills fall into it too; RestartSec is that of the two units in `deploy/`."""
+HASTE = Pace((0.5, 2.0), (0.5, 2.0), {"server": 1.0, "daemon": 1.0}, width=4, steps=60)
+"""For `make test`: no pause that is not the programs' own."""
+
+
+def experiment(pace: Pace = EARNEST) -> Experiment:
+    """Three sites, all of them wanted in each of four rounds."""
     return Experiment(
         name="chaos",
         data=Data(kind="patches", classes=CLASSES),
-        model=Choice.model_validate({"name": "patch_cnn", "width": 8, "bins": 8, "hidden": 16}),
-        train=Train(batch=8, steps=300, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.005}), augment=(Choice(name="flip"),)),
+        model=Choice.model_validate({"name": "patch_cnn", "width": pace.width, "bins": 8, "hidden": 16}),
+        train=Train(batch=8, steps=pace.steps, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.005}), augment=(Choice(name="flip"),)),
         strategy=Choice(name="fedadam"),
         federation=Federation(rounds=4, quorum=3, deadline_s=180.0, retries=20),
         evaluation=Evaluation(validation=0.25, bootstrap=0),
@@ -85,11 +108,12 @@ VICTIMS: dict[str, Callable[[Deployment, str], int | None]] = {
 
 @dataclass
 class Chaos:
-    """The kills of one run."""
+    """The kills of one run, at its deployment's sites; `kinds` are of `VICTIMS`, and what has been killed is taken out."""
 
     deployment: Deployment
     dealer: random.Random
     kinds: list[str]
+    pace: Pace = EARNEST
     done: list[tuple[str, float, int]] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
     _next: float = 0.0
@@ -97,7 +121,7 @@ class Chaos:
     _hurt: tuple[float, int] | None = None
 
     def begin(self) -> None:
-        self._next = time.monotonic() + self.dealer.uniform(*FIRST_S)
+        self._next = time.monotonic() + self.dealer.uniform(*self.pace.first_s)
 
     def look(self, entry: Entry) -> None:
         now = time.monotonic()
@@ -110,7 +134,7 @@ class Chaos:
             # The first message that leaves a site after a kill says that the run goes on.
             self.recoveries_s.append(now - self._hurt[0])
             self._hurt = None
-            self._next = now + self.dealer.uniform(*BETWEEN_S)
+            self._next = now + self.dealer.uniform(*self.pace.between_s)
         if self.kinds and self._hurt is None and not self._systemd and now >= self._next:
             self._kill(now, left)
 
@@ -128,7 +152,7 @@ class Chaos:
         folder = {"server": self.deployment.server, "daemon": self.deployment.site(site)}.get(kind)
         if folder is not None:
             self.deployment.kill(folder)
-            self._systemd.append((now + SYSTEMD_S[kind], kind if kind == "server" else site))
+            self._systemd.append((now + self.pace.systemd_s[kind], kind if kind == "server" else site))
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -173,7 +197,7 @@ def leftovers(out: Path) -> list[str]:
     return found + [str(path.relative_to(out)) for path in out.rglob("*.part")]
 
 
-def chaos(out: Path, *, runs: int, kills: int, seed: int, victims: list[str]) -> bool:
+def chaos(out: Path, *, runs: int, kills: int, seed: int, victims: list[str], pace: Pace = EARNEST) -> bool:
     """Do it all in `out`, print what happened, and return whether every promise held."""
     began = time.monotonic()
 
@@ -190,19 +214,19 @@ def chaos(out: Path, *, runs: int, kills: int, seed: int, victims: list[str]) ->
             patch_site(out / "sites", name, seed=number)
         deployment.found(NAMES)
         toml = out / "experiment.toml"
-        write_atomic(toml, tomli_w.dumps(experiment().model_dump(mode="json", exclude_none=True)).encode())
+        write_atomic(toml, tomli_w.dumps(experiment(pace).model_dump(mode="json", exclude_none=True)).encode())
         for name in NAMES:
             fedild("site", "approve", str(toml), "--folder", str(deployment.site(name)))
             deployment.start_site(name)
         for name in NAMES:
             deployment.wait_ready(deployment.site(name))
-        undisturbed = simulate_same(experiment(), deployment, list(NAMES), processes=1)
+        undisturbed = simulate_same(experiment(pace), deployment, list(NAMES), processes=1)
         told(f"undisturbed: {digest(read_state(undisturbed / 'final.safetensors'))[:16]}")
         recoveries: list[float] = []
         for number, kinds in enumerate(plan):
             own = dealer.randrange(2**31)
             told(f"run {number + 1} of {runs}, seed {own}: {', '.join(kinds)}")
-            storm = Chaos(deployment, random.Random(own), list(kinds))
+            storm = Chaos(deployment, random.Random(own), list(kinds), pace)
             run = deployment.order(toml, NAMES)
             storm.begin()
             started = time.monotonic()

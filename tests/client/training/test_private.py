@@ -21,7 +21,7 @@ from client.training.records import Records
 from client.training.rules import FedProx, Plain, Rule
 from client.training.steps import StepFile, Stopped
 from client.training.units import noise_adds_up, units_of
-from shared_models.catalogue import MODELS, initial_state
+from shared_models.catalogue import MODELS, initial_state, inputs_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadChoice, BadCohort, BadExperiment, Refused
 from shared_models.core.randomness import SecretRandom
@@ -32,8 +32,8 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "mil_cnn": ({"widths": [4, 4], "features": 8, "bins": 4, "dropout": 0.0}, (3, 16, 16)),
     "patch_cnn": ({"width": 4, "bins": 8, "hidden": 8, "dropout": 0.0}, (1, 15, 15)),
     "resnet18": ({"width": 4}, (1, 16, 16, 16)),
-    "linear": ({}, (3,)),
     "densenet121": ({"growth_rate": 4, "first_features": 8}, (1, 32, 32, 32)),
+    "linear": ({}, (3,)),
 }
 """Every gradient-trained model at its smallest, and the shape of one record: a new model needs a line here."""
 
@@ -50,7 +50,7 @@ def experiment_of(
             "name": "private",
             "data": {"classes": ["a", "b"]},
             "model": {"name": name, **SMALL[name][0]},
-            "inputs": {"columns": ["u", "v", "w"]},
+            "inputs": {"columns": ["c1", "c2", "c3"] if MODELS[name].takes == "table" else []},
             "train": {"batch": 4, "optimiser": {"name": "sgd", "lr": 0.1}, "schedule": "constant", **(train or {})},
             "privacy": {"unit": "patient", "noise_multiplier": 1.0, **privacy},
             **({"strategy": strategy} if strategy else {}),
@@ -69,8 +69,7 @@ def records_of(name: str, patients: int, *, visits: tuple[int, ...] = (1,)) -> R
 
 
 def start_of(name: str) -> dict[str, np.ndarray]:
-    inputs = 3 if MODELS[name].takes == "table" else 1
-    return initial_state(Choice.model_validate({"name": name, **SMALL[name][0]}), inputs=inputs, outputs=2, seed=0)
+    return initial_state(Choice.model_validate({"name": name, **SMALL[name][0]}), inputs=inputs_of(experiment_of(name)), outputs=2, seed=0)
 
 
 def prepared(name: str) -> Learner:
