@@ -74,7 +74,7 @@ class AdamW:
         self.count += 1
         lr = self.lr * factor
         block = BLOCK if weights.device.type == "cpu" else len(weights)
-        vectors = (weights, gradient, self.first, self.second)
+        vectors: tuple[Tensor, ...] = (weights, gradient, self.first, self.second)
         parts = (vector.split(block) for vector in vectors)
         for weight, slope, first, second in zip(*parts, strict=True):
             weight.mul_(1 - lr * self.weight_decay)

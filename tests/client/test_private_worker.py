@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from client.privacy.spending import Spend
 from client.training.records import Records
 from client.training.units import units_of
 from client.worker import Worker
+from shared_models.catalogue import build
 from shared_models.experiment import Experiment
 from shared_models.messages import Job
 from tests.client.sites import CLASSES, patch_experiment, patch_site, table_experiment, table_site
@@ -137,6 +139,20 @@ def test_all_visits_of_a_patient_are_one_unit_on_one_side(tmp_path: Path) -> Non
     update = worker.handle(job_of(hidden))
     assert (update.code, update.num_cases) == ("", worker.records(hidden)[0].patients)
     assert update.num_cases == worker.spends[0].patients
+
+
+def test_sums_that_were_paid_for_are_sent_as_zeros_for_nothing(tmp_path: Path) -> None:
+    worker = told(patch_site(tmp_path, "alpha", patches=120))
+    plain = patch_experiment().model_dump(exclude_none=True) | {"model": {"name": "texture_kernel", "features": 32}, "strategy": None}
+    experiment = private(Experiment.model_validate(plain), delta=1e-4)
+    job, model = job_of(experiment), build(experiment.model, inputs=1, outputs=2)
+    charged = []
+    for number in (1, 2, 3, 4):
+        update = worker.handle(replace(job, round=number))
+        assert update.code == ""
+        charged.append(len(worker.spends))
+        job = replace(job, state=model.combine(job.state, [update.state], [1.0]))
+    assert charged == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize(
