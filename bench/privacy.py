@@ -7,11 +7,11 @@ clock: on a shared machine they are the steadier figure. Memory is the largest r
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from bench.timing import against, heading, ratios, spread, table
 GOAL = 2.0
 FAMILIES = {
     "mil_cnn": ({"dropout": 0.0}, (12, 64, 64), 8),
+    "linear": ({}, (13,), 32),
     "patch_cnn": ({}, (1, 31, 31), 32),
     "resnet18": ({"width": 16}, (1, 32, 48, 48), 8),
     "densenet121": ({"growth_rate": 16, "first_features": 32}, (1, 32, 48, 48), 8),
@@ -44,7 +45,8 @@ def steps_of(name: str) -> dict[str, Callable[[], None]]:
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (batch, *shape)).astype(np.float32)
     records = Records(x * 300 - 1000 if name == "patch_cnn" else x, rng.integers(0, 5, batch), tuple(map(str, range(batch))))
-    base = {"name": "bench", "data": {"classes": list("abcde")}, "model": {"name": name, **knobs}, "train": {"batch": batch}}
+    columns = {"inputs": {"columns": [f"column {number}" for number in range(shape[0])]}} if name == "linear" else {}
+    base = {"name": "bench", **columns, "data": {"classes": list("abcde")}, "model": {"name": name, **knobs}, "train": {"batch": batch}}
     private = {
         arm: Experiment.model_validate(base | {"privacy": {"unit": "patient", "noise_multiplier": 1.0, "grad_sample": arm}}) for arm in ARMS[1:]
     }
@@ -104,7 +106,8 @@ def main() -> None:
         step = steps_of(name)[arm]
         for _ in range(3):
             step()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # Not getrusage: what it calls the largest resident set begins with that of the process it was forked from.
+        print(next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
         return
     heading("A step under differential privacy over a plain step")
     for name in chosen.only or FAMILIES:

@@ -57,23 +57,29 @@ DENSENET = Work("densenet121", {"name": "densenet121"}, {"shape_zyx": [32, 32, 3
 WORKS = {work.name: work for work in (TRIVIAL, DENSENET)}
 
 
+def prepared_site(folder: Path, name: str, *, volume: tuple[int, ...], seed: int) -> Path:
+    """Write one prepared site of `CASES` patients with volumes (z, y, x) into ``folder/name`` and return that folder."""
+    here = folder / name
+    rng = np.random.default_rng([7, seed])
+    cases = []
+    for patient in range(CASES):
+        label = patient % len(CLASSES)
+        hu = (rng.normal(-850 + 200 * label, 60, volume)).astype(np.float32)
+        at = Path("cache") / f"{patient:02d}.safetensors"
+        cache.store(here / "workspace" / at, Prepared(Volume(hu, (4.0, 4.0, 4.0)), np.ones(volume, np.uint8)), {})
+        cases.append(Case(f"{name}{patient:02d}", (Visit(f"v{patient}", 0, f"s{patient}", at),), CLASSES[label]))
+    write_atomic(here / "site.toml", f'[site]\nname = "{name}"\n'.encode(), durable=False)
+    Cohort(tuple(cases), CLASSES).save(here / "workspace" / "cohort.json")
+    return here
+
+
 def make_sites(folder: Path, experiment: Experiment) -> list[Path]:
     """Write four prepared sites and the experiment into `folder`; return the site TOMLs. Each has its records in ``records.npz`` too."""
     volume = experiment.inputs.shape_zyx if experiment.model.name == "densenet121" else (8, 16, 16)
     write_atomic(folder / "experiment.json", experiment.to_json().encode(), durable=False)
     tomls = []
     for number, name in enumerate(SITES):
-        here = folder / name
-        rng = np.random.default_rng([7, number])
-        cases = []
-        for patient in range(CASES):
-            label = patient % len(CLASSES)
-            hu = (rng.normal(-850 + 200 * label, 60, volume)).astype(np.float32)
-            at = Path("cache") / f"{patient:02d}.safetensors"
-            cache.store(here / "workspace" / at, Prepared(Volume(hu, (4.0, 4.0, 4.0)), np.ones(volume, np.uint8)), {})
-            cases.append(Case(f"{name}{patient:02d}", (Visit(f"v{patient}", 0, f"s{patient}", at),), CLASSES[label]))
-        write_atomic(here / "site.toml", f'[site]\nname = "{name}"\n'.encode(), durable=False)
-        Cohort(tuple(cases), CLASSES).save(here / "workspace" / "cohort.json")
+        here = prepared_site(folder, name, volume=volume, seed=number)
         records, _ = split_records(Site.load(here / "site.toml"), experiment)
         np.savez(here / "records.npz", inputs=records.inputs.astype(np.float32), labels=records.labels)
         tomls.append(here / "site.toml")

@@ -16,6 +16,7 @@ from flwr.app import Message
 from flwr.clientapp import ClientApp
 
 from client.line import ask
+from client.privacy.codes import outward
 from shared_models.core.errors import FedILDError, Refused
 from shared_models.messages import MESSAGE_TYPES, Job, Update, read_job, update_content
 
@@ -60,7 +61,7 @@ def make_app(carry: Carry) -> ClientApp:
             run, round = job.run, job.round
             content = update_content(carry(job, context))
         except FedILDError as error:
-            content = update_content(Update(run=run, round=round, code=error.code))
+            content = update_content(Update(run=run, round=round, code=outward(error.code)))
         except Exception:  # no text of an exception ever leaves a site
             content = update_content(Update(run=run, round=round, code="E_MESSENGER"))
         return Message(content, reply_to=message)

@@ -32,6 +32,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "rejected": ("digest", "name", "kind", "counter"),
     "revoked": ("digest", "name", "kind", "counter"),
     "app refused": ("digest", "reason"),
+    "charged": ("counter",),
+    "loss accepted": ("counter",),
     "peer": ("name", "digest"),
     "prepared": ("accepted", "skipped", "quarantined"),
     "repaired": (),

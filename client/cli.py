@@ -11,6 +11,8 @@ import typer
 app = typer.Typer(help="A hospital: keys, connection, approvals, data. Research use only.", no_args_is_help=True)
 audit_app = typer.Typer(help="The audit log of this site.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
+ledger_app = typer.Typer(help="What this site's patients have spent of their privacy, and the way on after entries were lost.")
+app.add_typer(ledger_app, name="ledger")
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", envvar="FEDILD_SITE", help="The site folder; default: the current one.")]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
@@ -179,6 +181,45 @@ def what_left(folder: Folder = Here, format: Format = "text") -> None:
     for row in rows if format != "json" else ():
         metrics = " ".join(f"{name}={value}" for name, value in row["metrics"].items())
         typer.echo(f"{row['time']}  run {row['run']}  round {row['round']:4d}  {row['bytes']:>12,d} bytes  {row['keys']:4d} arrays  {metrics}")
+
+
+@ledger_app.callback(invoke_without_command=True, epilog="Example: fedild site ledger --plot epsilon.svg")
+def ledger(
+    context: typer.Context,
+    folder: Folder = Here,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (SVG) of the epsilon spent.")] = None,
+    format: Format = "text",
+) -> None:
+    """Check the privacy ledger and show what was spent, by cohort."""
+    import json
+
+    from client.privacy.account import account, lines_of, picture
+    from shared_models.core.files import write_atomic
+
+    if context.invoked_subcommand is not None:
+        return
+    found = account(folder)
+    typer.echo(json.dumps(found, indent=2) if format == "json" else "\n".join(lines_of(found)))
+    if plot is not None:
+        write_atomic(plot, picture(folder).encode(), mode=0o600)
+        typer.echo(plot, err=True)
+
+
+@ledger_app.command("accept-loss", epilog="Example: fedild site ledger accept-loss --folder /srv/fedild")
+def accept_loss(
+    folder: Folder = Here,
+    spent: Annotated[
+        float | None, typer.Option("--epsilon", min=0, help="Take what was lost for this epsilon of every patient; default: the site's limit.")
+    ] = None,
+) -> None:
+    """Go on after the ledger was refused. What was lost counts as the whole budget; the hospital may raise its limit afterwards."""
+    from client.privacy.ledger import Ledger
+    from client.site import Site
+
+    limit = Site.load(folder / "site.toml").policy.privacy.epsilon_limit
+    entry = Ledger(folder).accept_loss(spent if spent is not None else limit)
+    taken = "without bound: no limit can be kept" if entry.epsilon is None else f"for epsilon {entry.epsilon:g} of every patient"
+    typer.echo(f"entry {entry.counter}: what was lost is taken {taken}")
 
 
 def _decide(folder: Path, what: str, decision: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from client.approval import Approvals
 from client.audit import AuditLog
+from client.privacy.ledger import Ledger
 from client.privacy.secure_sum.peers import Peers
 from client.training.steps import StepFile
 from shared_models.core.errors import FedILDError
@@ -66,7 +67,8 @@ class Answers:
 
     def _path(self, job: Job, ending: str) -> Path:
         if self._question[0] is not job:
-            text = canonical_json([job_head(job), digest(job.state), digest(job.extra)])
+            # Receipts are no part of the question: a server that has learnt of our answer asks the same thing with another one.
+            text = canonical_json([{**job_head(job), "receipts": {}}, digest(job.state), digest(job.extra)])
             self._question = (job, sha256(text.encode())[:24])
         return self.folder / f"{job.round:06d}-{self._question[1]}.{ending}"
 
@@ -78,12 +80,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Guards:
-    """Approvals, audit log, signing key (32 secret bytes), memory and known peers of a deployed worker."""
+    """Approvals, audit log, signing key (32 secret bytes), memory, privacy ledger and known peers of a deployed worker."""
 
     approvals: Approvals
     audit: AuditLog
     key: bytes
     answers: Answers
+    ledger: Ledger
     peers: Peers | None = None
 
     @staticmethod
@@ -97,7 +100,7 @@ class Guards:
         """
         key = signing_key(folder / "secrets" / "signing.key")
         answers = Answers(workspace / "steps", stopping=stopping, key=key)
-        return Guards(Approvals(folder), AuditLog(folder), key, answers, Peers(folder))
+        return Guards(Approvals(folder), AuditLog(folder), key, answers, Ledger(folder), Peers(folder))
 
     def note(self, job: Job, update: Update) -> None:
         """Write into the audit log what came of a job."""

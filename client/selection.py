@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -93,16 +94,32 @@ def split_records(site: Site, experiment: Experiment) -> tuple[Records, Records]
         rows, held_rows = table_records(site, experiment)
         return rows.take(np.flatnonzero(~held_rows)), rows.take(np.flatnonzero(held_rows))
     records = all_records(site, experiment)
-    share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
-    if experiment.data.kind == "patches":
-        held = {name for name in records.names if place(name, salt=salt) < share}
-    else:
-        held = {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
+    held = _held_out(site, experiment, records.names)
     validation = np.array([name in held for name in records.names], bool)
     judged = records.take(np.flatnonzero(validation))
     if experiment.data.kind == "studies":
         judged = judged.first_of_each()
     return records.take(np.flatnonzero(~validation)), judged
+
+
+def training_names(site: Site, experiment: Experiment) -> tuple[str, ...]:
+    """Return the pseudonyms of the training records without reading an image of a study."""
+    if experiment.data.kind == "table":
+        return split_records(site, experiment)[0].names
+    if experiment.data.kind == "patches":
+        names = patch_records(site, experiment).names
+    else:
+        names = tuple(case.pseudonym for case in cohort_of(site, experiment).cases)
+    held = _held_out(site, experiment, names)
+    return tuple(name for name in names if name not in held)
+
+
+def _held_out(site: Site, experiment: Experiment, names: Sequence[str]) -> set[str]:
+    share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
+    # Under privacy nobody's side may hang on who else is there, as it does when the classes are split evenly.
+    if experiment.data.kind == "patches" or experiment.privacy.at_sites:
+        return {name for name in names if place(name, salt=salt) < share}
+    return {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
 
 
 def measure(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:

@@ -2,14 +2,14 @@
 
 [site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
            watch (the inbox) and prepare_for (an experiment TOML)
-[policy]   models, strategies, minimum numbers, metrics that may leave
+[policy]   models, tasks, strategies, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] of differential privacy
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -35,20 +35,49 @@ class Place(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
 
 
+class PrivacyPolicy(Section):
+    """``[policy.privacy]``: what differential privacy this hospital asks for. Naming any limit requires it.
+
+    `epsilon_limit` is what a patient may spend here in all, `epsilon_per_run` in one run, both at `delta`. `units` are those that an
+    experiment may protect, `least_noise` its least noise multiplier, and fewer than `least_patients` patients take no part: below some
+    fifty the expected batch itself tells how many there are.
+    """
+
+    required: bool = False
+    units: tuple[Literal["patient", "record", "site"], ...] = ("patient",)
+    epsilon_limit: Annotated[float, Field(gt=0)] | None = None
+    epsilon_per_run: Annotated[float, Field(gt=0)] | None = None
+    least_noise: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(gt=0, le=0.01)] = 1e-5
+    least_patients: Annotated[int, Field(ge=1)] = 50
+
+    @property
+    def is_required(self) -> bool:
+        """Whether only private training runs here: asked for, or implied by a limit."""
+        return self.required or any(limit is not None for limit in (self.epsilon_limit, self.epsilon_per_run, self.least_noise))
+
+
 class Policy(Section):
     """What this hospital allows. An experiment cannot weaken it; ``*`` allows every name.
 
     A metric leaves only when at least `min_cases` patients stand behind it, and one that is computed per class only when every class
-    that is present has at least `min_per_class`.
+    that is present has at least `min_per_class`; `rounding` and `support` set other decimals and more patients for single metrics. Arrays
+    leave only under the names of `keys` (patterns as of a shell).
     """
 
     models: tuple[str, ...] = ("*",)
+    tasks: tuple[str, ...] = ("*",)
     strategies: tuple[str, ...] = ("*",)
     min_cases: Annotated[int, Field(ge=1)] = 10
     min_per_class: Annotated[int, Field(ge=1)] = 5
     metrics: tuple[str, ...] = ("train_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_cases")
     decimals: Annotated[int, Field(ge=1, le=12)] = 4
+    rounding: dict[str, Annotated[int, Field(ge=0, le=12)]] = Field(default_factory=dict)
+    support: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    keys: tuple[str, ...] = ("*",)
     max_payload_mb: Annotated[float, Field(gt=0)] = 2048.0
+    secure_sum: bool = False
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
 
 class Link(Section):

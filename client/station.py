@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from client.approval import Approval, Approvals, Decision, code_digest
 from client.audit import AuditLog
@@ -104,7 +104,7 @@ def verify_audit(folder: Path) -> int:
     """
     audit = AuditLog(folder)
     count = audit.verify()
-    decided = max((one.get("counter", 0) for one in audit.entries()), default=0)
+    decided = max((one.get("counter", 0) for one in audit.entries() if one["event"] in get_args(Decision)), default=0)
     if len(Approvals(folder).entries()) < decided:
         raise Refused("the list of approvals must hold every decision of the audit log", remedy="restore approvals.jsonl", code="E_APPROVALS")
     return count

@@ -23,7 +23,7 @@ from client.resident import is_listening, socket_path
 from client.site import Site
 from shared_models.core.errors import BadInput
 from shared_models.core.files import write_json
-from shared_models.core.supervision import Program, Supervisor, event_log
+from shared_models.core.supervision import LEAN, Program, Supervisor, event_log
 from shared_models.signing import write_private
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 15.0)
@@ -96,7 +96,7 @@ def programs_of(folder: Path) -> list[Program]:
             *(*_node(), "--superlink", address, "--root-certificates", str(authority)),
             *("--auth-supernode-private-key", str(folder / "secrets" / "node.key"), *own_interface, "--isolation", "process", *guarded),
         ),
-        environment={**here, "PATH": path},
+        environment={**here, **LEAN, "PATH": path},
         folder=home,
         ready=lambda: _is_open(port),
         pauses_s=PAUSES_S,
@@ -105,7 +105,7 @@ def programs_of(folder: Path) -> list[Program]:
     executor = Program(
         "superexec",
         (str(_flower("flower-superexec")), "--insecure", "--runtime-api-address", f"127.0.0.1:{port}", *guarded),
-        environment={**here, "PATH": path},
+        environment={**here, **LEAN, "PATH": path},
         folder=home,
     )
     watch = Program("inbox", (sys.executable, "-m", "client.watch", str(folder)), environment=here, folder=home)

@@ -7,19 +7,23 @@ Whatever goes wrong in here leaves as a fixed code; the text stays in the site's
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from client.guards import Guards
+from client.privacy.codes import outward
 from client.privacy.gate import Measured, release, release_metrics, write_down
-from client.privacy.policy import enforce
+from client.privacy.meter import Meter
+from client.privacy.policy import enforce, is_private
+from client.privacy.quiet import quiet
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
-from client.privacy.spending import Spend
-from client.privacy.statement import spoken, statement
+from client.privacy.support import support_of, supported
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS, PRIVATE_FITTERS
@@ -33,7 +37,7 @@ from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
-from shared_models.core.errors import FedILDError, Refused
+from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
 
@@ -58,7 +62,7 @@ class Worker:
     def handle(self, job: Job) -> Update:
         """Do what `job` asks and return what may leave.
 
-        The steps, in order: approval, policy, data, fit (which says what privacy it will spend before its first step), gate.
+        The steps, in order: approval, ledger's receipt, policy, data, fit (which charges the ledger before its first private step), gate.
 
         Raises
         ------
@@ -92,7 +96,7 @@ class Worker:
             raise
         except FedILDError as error:
             log.warning("round %s refused: %s", job.round, error)
-            return replace(empty, code=error.code)
+            return replace(empty, code=outward(error.code))
         except MemoryError:
             log.exception("round %s: out of memory", job.round)
             return replace(empty, code="E_MEMORY")
@@ -102,33 +106,39 @@ class Worker:
 
     def _work(self, job: Job, experiment: Experiment, empty: Update) -> Update:
         key = None if self.guards is None else self.guards.key
-        enforce(experiment, self.site.policy)
+        policy, private = self.site.policy, is_private(experiment)
+        if self.guards is not None:
+            self.guards.ledger.check_receipt(job.receipts.get(self.site.site.name, ""))
+        enforce(experiment, policy)
         seal = sealing(job, experiment, self._member())
         training, validation = self.records(experiment)
-        private = experiment.privacy.at_sites
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
         measured = {} if private else measure(experiment, job.state, validation)
         if job.kind == "judge":
-            update = replace(empty, metrics=release_metrics(measured, self.site.policy))
-            return release(update, layout={}, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
-        if len(training) < self.site.policy.min_cases:  # the gate would say the same after the work; before it, no other code can tell how few
-            raise Refused("a site with too few patients sends no model", remedy="take part with more patients", code="E_FEW_CASES")
+            update = replace(empty, metrics=release_metrics(measured, policy))
+            return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
         rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra)
-        began = time.monotonic()
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
+        training = self._supported(experiment, training)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
-        if private:
-            fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit")
-            summed = seal is not None
-            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, spend=self._spend, summed=summed)
-        else:
-            fitted = FITTERS[spec.fit](experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps)
+        meter = self._meter(job, experiment, training)
+        fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit") if private else FITTERS[spec.fit]
+        paid = {"spend": meter.spend, "summed": seal is not None} if private else {}
+        began = time.monotonic()
+        with nullcontext() if self.guards is None else quiet(self._places):
+            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
         log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
-        if fitted.loss is not None:
-            measured["train_loss"] = Measured(fitted.loss, len(training))
+        if private:
+            meter.check()
+        elif fitted.loss is not None:
+            measured["train_loss"] = Measured(fitted.loss, training.patients)
         packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
         state = fitted.state
+        if spec.fit == "gradient" and not private:  # noise falls on every array
+            from client.training.used import check_unused  # torch is imported by the first network, not by the first table
+
+            check_unused(experiment, state, job.state, training.inputs.shape[1:])
         if packing is not None:
             state = pack_update(state, job.state, packing, workspace=self.site.workspace, run=job.run, round=job.round)
         update = replace(
@@ -137,14 +147,40 @@ class Worker:
             extra=fitted.extra,
             num_cases=training.patients if private or experiment.data.kind == "studies" else len(training),
             steps=fitted.steps,
-            metrics=release_metrics(measured, self.site.policy),
+            metrics=release_metrics(measured, policy),
+            receipt="" if self.guards is None else self.guards.ledger.receipt(),
         )
-        layout = _layout(experiment, job.state, training)
-        return release(update, layout=layout, policy=self.site.policy, record=self._record, key=key, seal=seal and partial(seal, measured))
+        return release(
+            update,
+            layout=_layout(experiment, job.state, training),
+            policy=policy,
+            record=self._record,
+            key=key,
+            support=None if private else support_of(training.labels, training.names, len(experiment.data.classes)),
+            counts=spec.counts,
+            most_steps=max(1, experiment.train.steps or experiment.train.epochs * math.ceil(len(training) / experiment.train.batch)),
+            seal=seal and partial(seal, measured),
+        )
 
-    def _spend(self, spent: Spend) -> None:
-        """Hear what privacy a round is about to spend; what this raises ends the round before its first step."""
-        log.info("%s", spoken(statement([spent])))
+    def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
+        return Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
+
+    def _supported(self, experiment: Experiment, training: Records) -> Records:
+        """Leave out, or refuse, what too few patients stand behind: before training, so that time tells nothing."""
+        policy, private = self.site.policy, is_private(experiment)
+        kept = supported(
+            training.labels,
+            training.names,
+            len(experiment.data.classes),
+            least=max(policy.min_cases, policy.privacy.least_patients if private and self.guards is not None else 0),
+            least_per_class=policy.min_per_class,
+            per_class=not private and "class" in spec_of(experiment.model).counts.values(),
+        )
+        return training if len(kept) == len(training) else training.take(kept)
+
+    @property
+    def _places(self) -> tuple[Path, ...]:
+        return (self.site.workspace / "steps", self.site.workspace / "residual", self.site.folder / "logs")
 
     def records(self, experiment: Experiment) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""

@@ -5,27 +5,30 @@ Flower's superexec starts it in a deployment; the simulation calls `run_experime
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import ServerApp
 
+from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
 from server.runs.place import folder_of
+from server.runs.receipts import Receipts
+from server.runs.roll import take_roll
 from server.runs.roster import GATHER_S, SigningKeys, Waiting, gather
-from server.runs.rounds import RoundRecord, judge, run_rounds, take_roll
+from server.runs.rounds import RoundRecord, judge, run_rounds
 from server.runs.secure import SecureSum
 from server.runs.standing import Standing
+from server.runs.start import begin
 from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
-from shared_models.catalogue import build, initial_state, inputs_of, spec_of
+from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadInput
-from shared_models.core.files import read_json, read_state, write_json, write_state
+from shared_models.core.files import write_json, write_state
 from shared_models.experiment import Experiment
 from shared_models.secure_sum.roster import certify
 from shared_models.signing import signing_key
@@ -51,13 +54,23 @@ def main(grid: Grid, context: Context) -> None:
     experiment = Experiment.from_json(str(configuration["experiment"]))
     folder = folder_of(str(configuration["run"]))
     roster = [name for name in str(configuration["sites"]).split(",") if name]
+    inflate.use()
     with Standing(folder, experiment=experiment, sites=roster, flower_run=context.run_id) as standing:
         keys = SigningKeys(folder.parents[1] / "sites.json", roster)
         certificate = None
         if experiment.federation.secure_sum is not None:
             certificate = certify(folder.name, keys, signing_key(folder.parents[1] / "secrets" / "signing.key"))
-        told, waiting = standing.told, standing.waiting
-        run_experiment(grid, experiment, folder, sites=roster, on_round=told, waiting=waiting, keys=keys, certificate=certificate)
+        run_experiment(
+            grid,
+            experiment,
+            folder,
+            sites=roster,
+            on_round=standing.told,
+            waiting=standing.waiting,
+            keys=keys,
+            certificate=certificate,
+            receipts=Receipts(folder.parents[1] / "receipts.json"),
+        )
 
 
 def strategy_of(experiment: Experiment, model: object) -> Strategy:
@@ -83,10 +96,11 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
         )
     if experiment.privacy.unit != "site":
         return strategy(model)
-    if fit != "gradient":
-        raise BadChoice(f"the privacy of sites is made on weights, not on a model fitted by {fit}", remedy='privacy.unit = "patient"')
-    if hidden:
-        raise BadChoice("the server clips each site's update to hide a site, so it must see it", remedy="leave federation.secure_sum out")
+    if fit != "gradient" or hidden:
+        raise BadChoice(
+            "the privacy of sites is made on weights that the server sees site by site",
+            remedy='leave the secure sum out, or privacy.unit = "patient"',
+        )
     return with_site_privacy(strategy(model), experiment.privacy)
 
 
@@ -101,11 +115,12 @@ def run_experiment(
     waiting: Waiting | None = None,
     keys: Mapping[str, str] | None = None,
     certificate: dict[str, Any] | None = None,
+    receipts: Receipts | None = None,
 ) -> RoundState:
     """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
 
     `sites` is the roster by registered name, `keys` their signing keys, `certificate` these under the consortium's
-    signature; without them every site that says hello takes part (simulation).
+    signature, `receipts` those of their privacy ledgers; without them every site that says hello takes part (simulation).
     """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
@@ -142,28 +157,9 @@ def run_experiment(
         waiting=waiting,
         keys=keys,
         secure=secure,
+        receipts=receipts,
     )
     site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure)
     write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final
-
-
-def begin(experiment: Experiment, folder: Path, *, run: str | None = None) -> RoundState:
-    """Return round 0 of a new run. A prepared ``start.safetensors`` in the folder is used; otherwise the state is built here."""
-    note = folder / "start.json"
-    if not note.exists():
-        write_start(experiment, folder, run=run)
-    start = read_json(note)
-    if start["experiment"] != experiment.digest:
-        raise BadInput("a run folder belongs to one experiment", remedy="choose another folder for another experiment")
-    state = read_state(folder / "start.safetensors")
-    return RoundState(run=start["run"], round=0, state=state, experiment=experiment.digest)
-
-
-def write_start(experiment: Experiment, folder: Path, *, run: str | None = None) -> None:
-    """Build the initial state (this imports torch for networks) and write it to the run folder."""
-    inputs = inputs_of(experiment)
-    state = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=experiment.seed)
-    write_state(folder / "start.safetensors", state)
-    write_json(folder / "start.json", {"run": run or secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})

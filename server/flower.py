@@ -17,7 +17,7 @@ from server.folder import ServerFolder
 from server.runs.place import HOME
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import write_atomic
-from shared_models.core.supervision import OFFLINE
+from shared_models.core.supervision import LEAN, OFFLINE
 
 CONNECTION = "fedild"
 PATIENCE_S = 120.0
@@ -41,8 +41,8 @@ def environment(server: ServerFolder) -> dict[str, str]:
     """Return what every program of this server finds in its environment."""
     # Flower starts its own programs by name.
     path = f"{Path(command('flwr')).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    return {**OFFLINE, "FLWR_HOME": str(server.flower_home), HOME: str(server.path), "PATH": path, "OMP_NUM_THREADS": threads}
+    own = {"FLWR_HOME": str(server.flower_home), HOME: str(server.path), "PATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return {**OFFLINE, **LEAN, **own}
 
 
 def superlink_command(server: ServerFolder) -> list[str]:

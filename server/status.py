@@ -10,8 +10,8 @@ from server.flower import FlowerFailed, list_nodes
 from server.folder import ServerFolder
 from server.identity import days_left, expiry_warnings, read_certificate
 from server.queue import Entry, Queue
+from server.runs.gathering import ALL_SITES
 from server.runs.log import patients_of, read_rounds
-from server.runs.rounds import ALL_SITES
 from server.runs.standing import read_standing
 from server.sites import consortium_fingerprint, read_sites
 from shared_models.core.files import read_json

@@ -49,6 +49,10 @@ _SITE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})?")
 _CODE = re.compile(r"(E_[A-Z0-9_]{1,60})?")
 _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SIGNATURE = re.compile(r"([0-9a-f]{128})?")
+_RECEIPT = re.compile(r"([0-9]{1,9}-[0-9a-f]{64}-[0-9a-f]{128})?")
+
+_UPDATE: dict[str, type] = dict.fromkeys(("run", "site", "code", "signature", "receipt"), str)
+_UPDATE |= {"round": int, "num_cases": int, "steps": int, "metrics": dict}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Job:
         The strategy's half at the site: a name in the site's RULES and its numbers.
     extra : State
         Arrays of the strategy (control variates and the like).
+    receipts : dict
+        By site, what it last said of its privacy ledger: a site whose ledger is older refuses.
     """
 
     run: str
@@ -80,6 +86,7 @@ class Job:
     experiment: str = ""
     rule: dict[str, Any] = field(default_factory=dict)
     extra: State = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class Update:
         Empty, or why the site refused (``E_POLICY_MODEL`` ...). Never a text.
     signature : str
         Empty, or the site's Ed25519 signature of `signed_bytes` as 128 hexadecimal digits.
+    receipt : str
+        Empty, or number, hash and signature of the last entry of the site's privacy ledger, for the server to keep and bring back.
     """
 
     run: str
@@ -114,16 +123,17 @@ class Update:
     metrics: dict[str, float] = field(default_factory=dict)
     code: str = ""
     signature: str = ""
+    receipt: str = ""
 
 
 def job_head(job: Job) -> dict[str, Any]:
     """Return everything of `job` but its arrays, as JSON values."""
-    return {"run": job.run, "round": job.round, "kind": job.kind, "experiment": job.experiment, "rule": job.rule}
+    return {"run": job.run, "round": job.round, "kind": job.kind, "experiment": job.experiment, "rule": job.rule, "receipts": job.receipts}
 
 
 def update_head(update: Update) -> dict[str, Any]:
     """Return everything of `update` but its arrays, as JSON values."""
-    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code", "signature")
+    fields = ("run", "round", "site", "num_cases", "steps", "metrics", "code", "signature", "receipt")
     return {name: getattr(update, name) for name in fields}
 
 
@@ -140,22 +150,28 @@ def signed_bytes(update: Update) -> bytes:
 
 
 def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dict[str, State]) -> Any:
-    names = (
-        {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict}
-        if like is Job
-        else {"run": str, "round": int, "site": str, "num_cases": int, "steps": int, "metrics": dict, "code": str, "signature": str}
-    )
+    names = {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict, "receipts": dict} if like is Job else _UPDATE
     if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
         raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
     if like is Job and head["kind"] not in MESSAGE_TYPES:
         raise BadInput(f"a job's kind is one of {', '.join(MESSAGE_TYPES)}", value=head["kind"])
+    if like is Job:
+        texts = [(_SITE, str(site)) for site in head["receipts"]] + [(_RECEIPT, str(receipt)) for receipt in head["receipts"].values()]
+        if any(pattern.fullmatch(text) is None for pattern, text in texts):
+            raise BadInput("a job brings back receipts by site")
     if like is Update and any(not isinstance(v, float | int) for v in head["metrics"].values()):
         raise BadInput("metrics are numbers")
     if like is Update:
         # These words reach file names, logs and reports of the server: nothing else may be written in them.
-        words = [(_SITE, head["site"]), (_CODE, head["code"]), (_SIGNATURE, head["signature"]), *((_METRIC, name) for name in head["metrics"])]
+        words = [
+            (_SITE, head["site"]),
+            (_CODE, head["code"]),
+            (_SIGNATURE, head["signature"]),
+            (_RECEIPT, head["receipt"]),
+            *((_METRIC, name) for name in head["metrics"]),
+        ]
         if any(pattern.fullmatch(word) is None for pattern, word in words) or len(head["metrics"]) > 100:
-            raise BadInput("an update names its site, code, signature and at most 100 metrics in plain words")
+            raise BadInput("an update names its site, code, signature, receipt and at most 100 metrics in plain words")
     fields: dict[str, Any] = {**head, **arrays}
     return like(**fields)
 
@@ -163,9 +179,26 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
 # --- Flower records -------------------------------------------------------------------------------------------------------------------
 
 
+class Packed(dict[str, np.ndarray]):
+    """A state whose arrays are read-only views of the bytes that travel: held, sent and compared at the memory of one model.
+
+    Examples
+    --------
+    >>> packed = Packed({"w": np.array([1.0, 2.0])})
+    >>> packed["w"], packed["w"].flags.writeable
+    (array([1., 2.]), False)
+    """
+
+    def __init__(self, state: State) -> None:
+        self.record = _array_record(state)
+        super().__init__(_numpy_state(self.record, views=True))
+
+
 def _array_record(state: State) -> Any:
     from flwr.app import Array, ArrayRecord
 
+    if isinstance(state, Packed):
+        return state.record
     # The bytes that Array(value) would make with numpy.save, in one copy and without writing the same headers anew each round.
     arrays = {key: np.asarray(value, order="C") for key, value in state.items()}
     return ArrayRecord(
@@ -213,7 +246,7 @@ def update_content(update: Update) -> RecordDict:
 
 
 def read_update(content: RecordDict) -> Update:
-    """Read an Update out of a Flower reply's content.
+    """Read an Update out of a Flower reply's content; its arrays are read-only views of the content's own bytes.
 
     Raises
     ------
@@ -231,14 +264,14 @@ def _read(content: RecordDict, like: Any) -> Any:
         raise BadInput(f"a message holds the records head, state and extra of a {like.__name__}", value=sorted(content)) from None
     if len(content) != 3 or not isinstance(head, dict):
         raise BadInput(f"a message holds only the records of a {like.__name__}", value=sorted(content))
-    return _read_head(head, like, {name: _numpy_state(record) for name, record in records.items()})
+    return _read_head(head, like, {name: _numpy_state(record, views=like is Update) for name, record in records.items()})
 
 
-def _numpy_state(record: Any) -> State:
+def _numpy_state(record: Any, *, views: bool) -> State:
     state = {}
     for key, array in record.items():
         try:
-            value = _numpy(array)
+            value = _numpy(array, views=views)
         except Exception as error:
             raise BadState("an array must be readable as numpy without pickle", value=type(error).__name__) from None
         if value.dtype.kind not in "fiub":
@@ -247,14 +280,15 @@ def _numpy_state(record: Any) -> State:
     return state
 
 
-def _numpy(array: Any) -> np.ndarray:
+def _numpy(array: Any, *, views: bool) -> np.ndarray:
     data = array.data
     if array.stype == "numpy.ndarray" and data[:8] == b"\x93NUMPY\x01\x00":
         start = 10 + int.from_bytes(data[8:10], "little")
         shape, fortran, dtype = _read_npy_header(data[:start])
         # What numpy.load gives, without parsing the same header again each round; everything unusual is left to it.
         if not fortran and dtype.kind in "fiub" and math.prod(shape) * dtype.itemsize == len(data) - start:
-            return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
+            view = np.frombuffer(data, dtype, offset=start).reshape(shape)
+            return view if views else view.copy()
     return array.numpy()
 
 

@@ -63,8 +63,8 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
-        if experiment.privacy.unit == "site" and spec.fit != "gradient":
-            found.append(f"privacy: the privacy of sites is made on weights; {experiment.model.name!r} is fitted by {spec.fit}")
+        if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
+            found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
         named = experiment.strategy.name if experiment.strategy else DEFAULTS[spec.fit]
@@ -109,10 +109,11 @@ def check(name: str, site: Path | None, settings: list[str]) -> str:
     experiment = load_checked(name, settings)
     if site is None:
         return f"{experiment.name}: sound; digest {experiment.digest[:12]}"
+    from client.privacy.foresight import foreseen
     from client.privacy.policy import breaches
     from client.site import Site
 
     place = Site.load(site)
-    if broken := breaches(experiment, place.policy):
+    if broken := breaches(experiment, place.policy) or foreseen(experiment, place):
         raise BadExperiment(f"site {place.site.name} would refuse {experiment.name}", faults=[f"{b.code}: {b}" for b in broken])
     return f"{experiment.name}: sound; digest {experiment.digest[:12]}; {place.site.name} would accept it"

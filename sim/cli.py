@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 app.add_typer(site_app, name="site")
 app.add_typer(server_app, name="server")
+privacy_app = typer.Typer(help="Differential privacy: how much noise, and what it costs.", no_args_is_help=True)
+app.add_typer(privacy_app, name="privacy")
 
 
 def _faults(experiment: Experiment) -> list[str]:
@@ -143,6 +145,34 @@ def check(
     from sim.check import check as run
 
     typer.echo(run(experiment, site, settings or []))
+
+
+@privacy_app.command("plan", epilog="Example: fedild privacy plan fibrosis --epsilon 4 --patients 80 --patients 300 --plot noise.svg")
+def plan(
+    experiment: Annotated[str, typer.Argument(help="Name or path of an experiment.")],
+    epsilon: Annotated[
+        float | None, typer.Option(min=0.01, help="Epsilon of the whole run to reach; default: that of privacy.noise_multiplier.")
+    ] = None,
+    patients: Annotated[list[int] | None, typer.Option(min=1, help="Training patients of a site; may be given several times.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (SVG) of epsilon over noise.")] = None,
+    settings: Settings = None,
+    output: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Find the noise for an epsilon: noise multiplier, steps, expected batch, and a table of other choices. Each site is planned on its own."""
+    import json
+
+    from client.privacy.plan import as_row, lines_of, picture
+    from client.privacy.plan import plan as find_plan
+    from shared_models.core.files import write_atomic
+    from sim.experiments import find
+
+    chosen = find(experiment, settings or [])
+    plans = [find_plan(chosen, number, target=epsilon) for number in patients or [100]]
+    lines = [line for one in plans for line in lines_of(one, chosen)]
+    typer.echo(json.dumps([as_row(one) for one in plans], indent=2) if output == "json" else "\n".join(lines))
+    if plot is not None:
+        write_atomic(plot, picture(plans, epsilon).encode())
+        typer.echo(plot, err=True)
 
 
 @app.command("federation-demo", epilog="Example: fedild federation-demo --out runs/federation")

@@ -31,6 +31,7 @@ class PoolGrid(Grid):
         self._run = Run.create_empty(1)
         self._count = 0
         self._end = 0
+        self._replies: dict[str, Message | None] = {}
 
     def set_run(self, run: Any) -> None:
         """Take the run's description."""
@@ -55,6 +56,7 @@ class PoolGrid(Grid):
             self._end = 0
         known: dict[int, tuple] = {}
         ids = []
+        self._replies.clear()  # nobody waits any more for answers to what was sent before
         for message in messages:
             self._count += 1
             ids.append(f"m{self._count}")
@@ -66,18 +68,19 @@ class PoolGrid(Grid):
             site = self.sites[message.metadata.dst_node_id - FIRST_NODE]
             bare = copy.copy(message)
             bare.__dict__ = {**message.__dict__, "_content": RecordDict()}
+            self._replies[ids[-1]] = None
             self.pool.submit(("boxed", message), "sim.grid", "run_client", (site, bare, known[key][0]), home=site)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that are there; waits a moment for the first."""
-        wanted = set(message_ids)
-        replies = []
-        for (kind, sent), answer in self.pool.results(0.5):
-            if kind == "boxed" and sent.metadata.message_id in wanted:  # not a late answer to a message that nobody waits for any more
-                content, box = answer
-                replies.append(Message(_unpack(content, box.fileno()), reply_to=sent))
-        return replies
+        wanted = [number for number in message_ids if number in self._replies]
+        if not any(self._replies[number] for number in wanted):
+            for (kind, sent), answer in self.pool.results(0.5):
+                if kind == "boxed" and sent.metadata.message_id in self._replies:
+                    content, box = answer
+                    self._replies[sent.metadata.message_id] = Message(_unpack(content, box.fileno()), reply_to=sent)
+        return [self._replies.pop(number) for number in wanted if self._replies[number] is not None]  # type: ignore[misc]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, then pull until all have answered."""

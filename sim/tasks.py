@@ -13,7 +13,8 @@ from client.training import FITTERS, PREDICTORS
 from client.training.fitter import round_seed
 from client.training.records import Records
 from client.training.rules import rule_of
-from server.app import strategy_of, write_start
+from server.app import strategy_of
+from server.runs.start import write_start
 from server.strategies.replies import Spool
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.files import read_state, write_state

@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import federation, seeds
+from bench import deployment, federation, processes, rig, seeds
+from bench.relay import Crossed, Relay
 from bench.timing import Arm, against, in_turns, ratios
+from shared_models.catalogue import initial_state
 from shared_models.core.files import write_json
+from shared_models.core.state import size_bytes
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +44,7 @@ def test_smoke(name: str, columns: tuple[str, ...]) -> None:
         assert column in run.stdout
 
 
-@pytest.mark.parametrize("name", ["timing", "seeds"])
+@pytest.mark.parametrize("name", ["timing", "seeds", "processes", "deployment"])
 def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"bench.{name}"))
     assert result.attempted > 0
@@ -140,3 +145,69 @@ def test_the_plain_loop_trains_the_very_network_of_the_federation() -> None:
         images = torch.from_numpy(np.random.default_rng(0).random(shape, np.float32))
         with torch.no_grad():
             torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
+
+
+def _sample(round: int, rss: dict[tuple[str, str, int], float]) -> processes.Sample:
+    return processes.Sample(float(round), round, {process: processes.Reading(mb / 2, mb, mb + 1, 10 + process[2]) for process, mb in rss.items()})
+
+
+def test_growth_is_that_of_the_second_half_and_of_processes_that_stay() -> None:
+    app, door, messenger = ("server", "server app", 1), ("server", "door", 2), ("s0", "messenger", 3)
+    samples = [_sample(r, {app: 100.0 + (5 * r if r < 10 else 50 + 0.25 * r), door: 40.0}) for r in range(20)]
+    samples[15].readings[messenger] = processes.Reading(1, 900, 900, 5)  # type: ignore[index]
+    rows, worst = deployment.growth_rows(samples, 20)
+    assert [row[0] for row in rows] == ["server: door", "server: server app"]
+    assert worst == pytest.approx(0.25)
+    assert rows[1][3:5] == ["+0.250", "<= 0.5 met"]
+    assert deployment.growth_rows([_sample(r, {app: 100.0 + r}) for r in range(20)], 20)[0][0][4].endswith("MISSED")
+
+
+def test_peaks_are_the_largest_of_all_sites_and_sums_are_of_one_moment() -> None:
+    app, one, two = ("server", "server app", 1), ("s0", "worker", 2), ("s1", "worker", 3)
+    samples = [_sample(0, {app: 100.0, one: 50.0, two: 60.0}), _sample(1, {app: 80.0, ("server", "door", 4): 30.0, one: 70.0})]
+    found = processes.peaks(samples)
+    assert found["server", "server app"] == processes.Peak(50.0, 101.0, 11)
+    assert found["site", "worker"].rss_mb == 71.0
+    assert processes.total_pss_mb(samples, "server") == 55.0
+    rows = deployment.memory_rows({}, found)
+    assert rows[0] == ["server: door", "-", "-", "15", "31", "14"]
+
+
+def test_a_process_is_known_by_its_supervisors_mark(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()", "flower-superlink"], stdin=subprocess.PIPE, env={**os.environ, "FEDILD_MARK": "m1"})
+    try:
+        write_json(tmp_path / "up.json", {"pid": os.getpid(), "mark": "m1", "programs": {}})
+        with processes.Watch({"server": tmp_path}) as watch:
+            sample = watch.look()
+        assert {(role, pid) for _, role, pid in sample.readings} == {("supervisor", os.getpid()), ("superlink", child.pid)}
+        assert all(reading.peak_rss_mb >= reading.rss_mb >= reading.pss_mb > 1 for reading in sample.readings.values())
+    finally:
+        child.communicate(b"\n")
+
+
+def test_the_relay_passes_all_bytes_on_and_counts_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, Relay(server.getsockname()[1]) as relay:
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as near:
+            far, _ = server.accept()
+            with far:
+                near.sendall(b"u" * 300_000)
+                near.shutdown(socket.SHUT_WR)
+                with far.makefile("rb") as reader:
+                    assert len(reader.read()) == 300_000
+                far.sendall(b"d" * 7)
+                far.shutdown(socket.SHUT_WR)
+                assert near.recv(100, socket.MSG_WAITALL) == b"d" * 7
+        assert relay.crossed() == Crossed(300_000, 7)
+
+
+def test_the_overhead_of_a_round_is_what_is_not_training() -> None:
+    timed = rig.Timed(seen_s=[10.0, 16.5, 24.0], trained_s={1: 9.0, 2: 0.5, 3: 1.0})
+    assert timed.round_s() == [6.5, 7.5]
+    assert timed.overhead_s() == [6.0, 6.5]
+
+
+@pytest.mark.parametrize(("size", "mb"), [("2 kB", 0.002), ("9 MB", 9.4)])
+def test_models_are_as_large_as_their_names_say(size: str, mb: float) -> None:
+    experiment = rig.experiment(size, rounds=2, sites=3, compression={"name": "top_k", "keep": 0.1})
+    state = initial_state(experiment.model, inputs=1, outputs=2, seed=0)
+    assert size_bytes(state) / 1e6 == pytest.approx(mb, rel=0.05)

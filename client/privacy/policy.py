@@ -1,10 +1,14 @@
-"""The site's policy against an experiment: every rule with its code; the first that is broken refuses the job."""
+"""The site's policy against an experiment: every rule with its code; the first that is broken refuses the job.
+
+RULES is the list. An experiment is the researcher's, the policy the hospital's: nothing in an experiment can weaken it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from shared_models.catalogue import MODELS
 from shared_models.core.errors import Refused
 from shared_models.experiment import Experiment
 
@@ -14,34 +18,84 @@ if TYPE_CHECKING:
 
 def breaches(experiment: Experiment, policy: Policy) -> list[Refused]:
     """Return every rule of `policy` that `experiment` breaks: `fedild check` shows them before anything is sent."""
-    found = []
-    if not _allowed(experiment.model.name, policy.models):
-        found.append(
-            Refused(
-                "this site allows only listed models",
-                value=experiment.model.name,
-                remedy=f"allowed: {', '.join(policy.models)}",
-                code="E_POLICY_MODEL",
-            )
-        )
-    # Without a name the server chooses: a site that lists strategies must know which.
-    strategy = experiment.strategy.name if experiment.strategy else ""
-    if not _allowed(strategy, policy.strategies):
-        found.append(
-            Refused(
-                "this site allows only listed strategies",
-                value=strategy or "none named",
-                remedy=f"allowed: {', '.join(policy.strategies)}",
-                code="E_POLICY_STRATEGY",
-            )
-        )
-    return found
+    return [found for rule in RULES if (found := rule(experiment, policy)) is not None]
 
 
 def enforce(experiment: Experiment, policy: Policy) -> None:
     """Raise the first breach."""
     for breach in breaches(experiment, policy):
         raise breach
+
+
+def is_private(experiment: Experiment) -> bool:
+    """Return whether the site itself makes its update private, and so charges its ledger."""
+    return experiment.privacy.at_sites
+
+
+def _model(experiment: Experiment, policy: Policy) -> Refused | None:
+    if _allowed(experiment.model.name, policy.models):
+        return None
+    return _not_listed("models", experiment.model.name, policy.models, "E_POLICY_MODEL")
+
+
+def _task(experiment: Experiment, policy: Policy) -> Refused | None:
+    # A model that is not in the catalogue is refused by the catalogue.
+    spec = MODELS.get(experiment.model.name)
+    if spec is None or _allowed(spec.task, policy.tasks):
+        return None
+    return _not_listed("tasks", spec.task, policy.tasks, "E_POLICY_TASK")
+
+
+def _strategy(experiment: Experiment, policy: Policy) -> Refused | None:
+    # Without a name the server chooses: a site that lists strategies must know which.
+    strategy = experiment.strategy.name if experiment.strategy else ""
+    if _allowed(strategy, policy.strategies):
+        return None
+    return _not_listed("strategies", strategy or "none named", policy.strategies, "E_POLICY_STRATEGY")
+
+
+def _secure_sum(experiment: Experiment, policy: Policy) -> Refused | None:
+    if not policy.secure_sum or experiment.federation.secure_sum is not None:
+        return None
+    return Refused("this site sends its updates through the secure sum alone", remedy="federation.secure_sum = true", code="E_POLICY_SUM")
+
+
+def _unit(experiment: Experiment, policy: Policy) -> Refused | None:
+    if not policy.privacy.is_required or experiment.privacy.unit in policy.privacy.units:
+        return None
+    return Refused(
+        "this site trains with differential privacy alone",
+        value=f"privacy.unit = {experiment.privacy.unit}",
+        remedy=f"allowed: {', '.join(policy.privacy.units)}",
+        code="E_POLICY_PRIVACY",
+    )
+
+
+def _noise(experiment: Experiment, policy: Policy) -> Refused | None:
+    least, own = policy.privacy.least_noise, experiment.privacy.noise_multiplier
+    if not policy.privacy.is_required or (own is not None and own >= (least or 0.0)):
+        return None
+    remedy = f"privacy.noise_multiplier = {least}" if least else "`fedild privacy plan` finds it"
+    return Refused("private training needs as much noise as this site asks for", value=own, remedy=remedy, code="E_POLICY_NOISE")
+
+
+def _delta(experiment: Experiment, policy: Policy) -> Refused | None:
+    if not policy.privacy.is_required or experiment.privacy.delta <= policy.privacy.delta:
+        return None
+    return Refused(
+        "delta is at most that of this site",
+        value=experiment.privacy.delta,
+        remedy=f"privacy.delta = {policy.privacy.delta:g}",
+        code="E_POLICY_PRIVACY",
+    )
+
+
+RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (_model, _task, _strategy, _secure_sum, _unit, _noise, _delta)
+"""Adding a rule is a function and its name here."""
+
+
+def _not_listed(what: str, found: str, names: Sequence[str], code: str) -> Refused:
+    return Refused(f"this site allows only listed {what}", value=found, remedy=f"allowed: {', '.join(names)}", code=code)
 
 
 def _allowed(name: str, names: Sequence[str]) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.reports.drawing import DASHES, Chart, nice_ticks
 from server.reports.record import Arm, Record, as_cell
 from server.reports.wording import interval_text, metric_title, shown
+from shared_models.drawing import DASHES, Chart, nice_ticks
 
 
 def style_of(key: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -38,6 +38,9 @@ class ModelSpec:
         Paper that defines the model.
     units : str
         In which values images enter: ``"unit"`` (the experiment's HU window mapped to 0..1) or ``"hu"``.
+    counts : mapping
+        Arrays of a contribution that are numbers of records, which a site's gate compares with its own: ``"all"`` of them in one number,
+        or ``"class"`` by class.
     """
 
     build: Callable[..., Any]
@@ -48,6 +51,7 @@ class ModelSpec:
     loss: Callable[..., Any] | None = None
     cam: str | None = None
     units: Literal["unit", "hu"] = "unit"
+    counts: Mapping[str, Literal["all", "class"]] = field(default_factory=dict)
 
 
 class Classical(Protocol):

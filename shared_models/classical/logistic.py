@@ -168,5 +168,6 @@ SPEC = ModelSpec(
     build=logistic,
     takes="table",
     fit="sums",
+    counts={"n": "all"},
     source="Hastie, Tibshirani & Friedman, Elements of statistical learning, 4.4; summed over sites: design of the federation modes (F-stat)",
 )

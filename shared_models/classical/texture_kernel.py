@@ -155,5 +155,6 @@ SPEC = ModelSpec(
     takes="patch",
     fit="sums",
     units="hu",
+    counts={"counts": "class"},
     source="random Fourier features: Rahimi & Recht, NeurIPS 2007; least squares: Suykens & Vandewalle, Neural Process Lett 1999",
 )

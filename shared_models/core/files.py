@@ -134,7 +134,7 @@ def pack_state(state: State, note: Mapping[str, str] | None = None) -> bytes:
 
 
 def unpack_state(data: bytes) -> State:
-    """Read safetensors bytes; the arrays are copies that may be written to.
+    """Read safetensors bytes; the arrays have memory of their own and may be written to.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def unpack_state(data: bytes) -> State:
     except (SafetensorError, ValueError, KeyError) as error:
         raise BadState("a state file must be safetensors", value=type(error).__name__, remedy="restore it from its checkpoint") from None
     # The library gives them in a random order; sums over keys (norms) must not depend on it.
-    return {key: np.array(arrays[key]) for key in sorted(arrays)}
+    return {key: arrays[key] for key in sorted(arrays)}
 
 
 def write_state(path: Path, state: State, note: Mapping[str, str] | None = None, *, mode: int = 0o644, durable: bool = True) -> str:

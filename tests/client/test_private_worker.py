@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from client.cases.cohort import Case, Cohort, Visit
+from client.privacy.meter import Meter
 from client.privacy.spending import Spend
+from client.training.records import Records
 from client.training.units import units_of
 from client.worker import Worker
 from shared_models.experiment import Experiment
+from shared_models.messages import Job
 from tests.client.sites import CLASSES, patch_experiment, patch_site, table_experiment, table_site
 from tests.client.test_worker import job_of, worker_of
 
@@ -42,9 +45,10 @@ class Told(Worker):
 
     spends: list[Spend]
 
-    def _spend(self, spent: Spend) -> None:
-        self.spends = [*getattr(self, "spends", []), spent]
-        super()._spend(spent)
+    def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
+        meter = super()._meter(job, experiment, training)
+        self.spends = meter.spent
+        return meter
 
 
 def told(toml: Path) -> Told:
@@ -64,6 +68,16 @@ def test_weights_leave_and_no_number_about_patients(tmp_path: Path, caplog: pyte
         assert word in caplog.text
     judged = worker.handle(job_of(experiment, kind="judge"))
     assert (judged.code, judged.metrics) == ("", {})
+
+
+def test_nobody_s_side_hangs_on_who_else_is_there(tmp_path: Path) -> None:
+    experiment = private(table_experiment(), noise_multiplier=2.0)
+    toml = table_site(tmp_path, "alpha", patients=60)
+    whole = worker_of(toml).records(experiment)[0].names
+    cohort = Cohort.load(toml.parent / "workspace" / "cohort.json")
+    for gone in ("alpha000", "alpha031"):
+        cohort.only(case.pseudonym for case in cohort.cases if case.pseudonym != gone).save(toml.parent / "workspace" / "cohort.json")
+        assert set(whole) - set(worker_of(toml).records(experiment)[0].names) <= {gone}
 
 
 def test_two_answers_to_one_question_differ_in_their_noise(tmp_path: Path) -> None:
@@ -119,8 +133,10 @@ def test_all_visits_of_a_patient_are_one_unit_on_one_side(tmp_path: Path) -> Non
         assert len(set(training.labels[unit])) == 1
         assert training.inputs[unit, 1].tolist() == [60.0 + when for when in range(len(unit))]
     assert len(worker.records(plain)[0]) == training.patients
-    update = worker.handle(job_of(private(several)))
-    assert (update.code, update.num_cases) == ("", training.patients)
+    hidden = private(several)
+    update = worker.handle(job_of(hidden))
+    assert (update.code, update.num_cases) == ("", worker.records(hidden)[0].patients)
+    assert update.num_cases == worker.spends[0].patients
 
 
 @pytest.mark.parametrize(

@@ -31,5 +31,9 @@ def whole_stage() -> Iterator[Stage]:
 @pytest.fixture
 def stage(whole_stage: Stage) -> Iterator[Stage]:
     """The shared deployment, whole before and after."""
-    yield whole_stage
-    whole_stage.restore()
+    whole_stage.arm()
+    try:
+        yield whole_stage
+        whole_stage.restore()
+    finally:
+        whole_stage.disarm()

@@ -47,7 +47,7 @@ FAULTS: dict[str, tuple[str | Elsewhere, ...]] = {
         f"{HERE}worker.py::test_a_full_disk_lets_nothing_out_and_what_was_written_stays",
         "tests/shared_models/test_files.py::test_a_failed_write_leaves_the_old_file_and_no_rubbish",
     ),
-    "GPU out of memory (halve the micro-batch, keep the logical batch and epsilon)": (Elsewhere("needs a GPU"),),
+    "GPU out of memory (halve the micro-batch, keep the logical batch and epsilon)": (Elsewhere("needs a GPU: training/test_device.py"),),
     "corrupt cache": ("tests/client/test_prepare.py::test_damaged_cache_is_made_again",),
     "slow site": (f"{HERE}sites.py::test_a_slow_site_costs_a_round_its_deadline_and_the_run_the_word_degraded",),
     "all updates rejected (no release, repeat up to 3 times, then stop with a status)": (
@@ -60,17 +60,22 @@ FAULTS: dict[str, tuple[str | Elsewhere, ...]] = {
     "clock skew of 10 minutes (refused with the word *clock*)": (
         f"{HERE}network.py::test_a_clock_that_is_ten_minutes_off_is_refused_with_the_word_clock",
     ),
-    "two daemons with one identity": (f"{HERE}network.py::test_two_daemons_with_one_identity",),
+    "two daemons with one identity": (
+        "tests/deploy/test_refused_daemons.py::test_a_foreign_identity_is_refused_and_told_why",
+        "tests/deploy/test_refused_daemons.py::test_the_good_site_notices_nothing",
+    ),
     "double start on one folder (lock with pid, stale lock taken over)": (
         f"{HERE}processes.py::test_a_second_start_in_one_folder_names_the_holder_and_a_stale_lock_is_taken_over",
         "tests/server/test_supervisor.py::test_one_supervisor_a_folder",
     ),
     "expired, wrong or rotated certificates": (
+        "tests/deploy/test_refused_daemons.py::test_a_door_whose_certificate_is_not_in_order_hears_nothing",
         "tests/server/test_door.py::test_a_client_notices_a_wrong_certificate",
         "tests/client/test_doctor.py::test_the_line_to_the_server",
         "tests/client/test_doctor.py::test_another_authority",
         "tests/client/test_node.py::test_a_wrong_certificate_ends_the_process",
         "tests/server/test_identity.py::test_a_renewed_certificate_is_of_the_same_authority",
+        "tests/client/test_rotation.py::test_the_whole_change",
     ),
     "ledger deleted, rolled back, truncated or copied (refuse until an operator acts)": (Elsewhere("issue PRIVACY: there is no ledger yet"),),
     "the same patient as several slices, several scans, two spellings of an id (one DP unit, one side of the split)": (
@@ -85,7 +90,8 @@ FAULTS: dict[str, tuple[str | Elsewhere, ...]] = {
         "tests/shared_models/test_bundle.py::test_an_unknown_format_is_refused",
     ),
     "DICOM still arriving while ingest runs (waits for a stable size)": (
-        Elsewhere("issue CT FRONT END: preparation reads an inbox once and does not watch it yet"),
+        "tests/client/test_watch.py::test_files_that_are_still_growing",
+        "tests/client/test_watch.py::test_every_change_starts_the_wait_anew",
     ),
     "a thousand connects (file handles and RSS flat)": (f"{HERE}door.py::test_a_thousand_connects_leave_nothing_behind",),
     "a random mix for 30 minutes": (f"{HERE}mix.py::test_a_random_mix",),

@@ -110,9 +110,7 @@ class Stage:
         """Make and start everything."""
         self.plan.path.parent.mkdir(parents=True, exist_ok=True)
         self.plan.write()
-        # Inherited by the deployment's programs alone: this process has started long ago.
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SEAMS), os.environ.get("PYTHONPATH", ""))))
-        os.environ["FAULTS"] = str(self.plan.path)
+        self.arm()
         for number, name in enumerate(NAMES):
             patch_site(self.deployment.out / "sites", name, seed=number)
         self.deployment.found(NAMES)
@@ -125,6 +123,18 @@ class Stage:
             toml.write_text(text.replace(f"127.0.0.1:{door}", f"127.0.0.1:{self.relays[name].port}"))
             self.deployment.start_site(name)
         self.wait_ready()
+
+    def arm(self) -> None:
+        """Let what is started from now on read the plan; this process has started long ago."""
+        self.disarm()
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SEAMS), os.environ.get("PYTHONPATH", ""))))
+        os.environ["FAULTS"] = str(self.plan.path)
+
+    @staticmethod
+    def disarm() -> None:
+        """Keep the plan from the deployments of other tests."""
+        os.environ.pop("FAULTS", None)
+        os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH", "").removeprefix(str(SEAMS)).removeprefix(os.pathsep)
 
     def wait_ready(self) -> None:
         """Wait until every program of every folder is ready."""
@@ -209,5 +219,4 @@ class Stage:
         self.deployment.stop()
         for relay in self.relays.values():
             relay.close()
-        os.environ.pop("FAULTS", None)
-        os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].removeprefix(str(SEAMS)).removeprefix(os.pathsep)
+        self.disarm()

@@ -1,10 +1,8 @@
-"""A network that fails in every way at once, a clock that is off, and an identity that is used twice."""
+"""A network that fails in every way at once, and a clock that is off."""
 
 from __future__ import annotations
 
-import shutil
 import time
-from pathlib import Path
 
 import pytest
 
@@ -57,28 +55,3 @@ def test_a_clock_that_is_ten_minutes_off_is_refused_with_the_word_clock(stage: S
     assert stage.rounds(run)[0]["missing"] == ["delta"]
     stage.plan.clear()
     stage.deployment.kill(folder)
-
-
-def test_two_daemons_with_one_identity(stage: Stage) -> None:
-    """A copy of a site's folder, started while the site is up: refused for as long as the first one is there, which notices nothing."""
-    copy = stage.deployment.out / "sites" / "copy"
-    shutil.copytree(stage.deployment.site("alpha"), copy, ignore=shutil.ignore_patterns("*.sock", "up.*", "logs", "flwr", "worker.lock"))
-    (copy / "logs").mkdir()
-    try:
-        stage.deployment.start_site("copy")
-        stage.wait_for(lambda: standing(copy)["refused"] != "", "the second one must be refused")
-        assert "last connection" in standing(copy)["refused"]
-        before = _departures(copy)
-        run = stage.order(experiment("twins", rounds=1))
-        stage.follow(run)
-        assert stage.rounds(run)[0]["missing"] == []
-        assert _departures(copy) == before, "nothing left from the copy"
-        assert stage.deployment.is_up(stage.deployment.site("alpha"))
-    finally:
-        stage.deployment.kill(copy)
-        shutil.rmtree(copy, ignore_errors=True)
-
-
-def _departures(folder: Path) -> int:
-    path = folder / "workspace" / "what-left.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0

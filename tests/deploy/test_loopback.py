@@ -20,7 +20,6 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(out)
 
 
-@pytest.mark.deployment
 @pytest.mark.timeout(2400)
 def test_four_kills_in_one_run(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     held = chaos(folder, runs=1, kills=4, seed=4, victims=["worker", "server app", "server", "daemon"], pace=HASTE)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from server.runs.checkpoint import KEEP, RoundState, load_latest, save
+from server.runs.gathering import SiteRecord
 from server.runs.log import RoundLog, read_rounds
-from server.runs.rounds import RoundRecord, SiteRecord
+from server.runs.rounds import RoundRecord
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, write_json
 from shared_models.core.state import digest

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.app import run_experiment, write_start
-from server.runs import rounds
+from server.app import run_experiment
+from server.runs import exchange
 from server.runs.checkpoint import load_latest
 from server.runs.journal import sweep, take_up, write_note
 from server.runs.log import read_rounds
+from server.runs.start import write_start
 from server.strategies.replies import Spool
 from shared_models.core.choices import Choice
 from shared_models.core.files import read_json, read_state, write_json
@@ -56,7 +57,7 @@ def site(name: str, cases: int, asked: Path) -> Handle:
 
 def _run(folder: Path, asked: Path, kill_at: int | None) -> None:
     """The server app of one attempt; with `kill_at` it gets a SIGKILL at that rename: odd ones just before it, even ones just after."""
-    rounds.POLL_S = (0.0, 0.0)
+    exchange.POLL_S = (0.0, 0.0)
     replace, count = Path.replace, 0
 
     def counted(self: Path, target: Any) -> Path:

@@ -18,10 +18,10 @@ from client.training.gradient import fit_gradient
 from client.training.records import Records
 from client.training.rules import Plain, rule_of
 from server.app import run_experiment
-from server.runs import rounds
+from server.runs import exchange, rounds
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import read_rounds
-from server.runs.rounds import take_roll
+from server.runs.roll import take_roll
 from server.runs.standing import Standing, read_standing
 from shared_models.catalogue import initial_state
 from shared_models.core.choices import Choice
@@ -37,7 +37,7 @@ MODEL = Choice.model_validate({"name": "mil_cnn", "widths": [4, 4], "features": 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "POLL_S", (0.001, 0.005))
+    monkeypatch.setattr(exchange, "POLL_S", (0.001, 0.005))
 
 
 def experiment_of(model: Choice = MODEL, strategy: str | None = "fedadam", columns: tuple[str, ...] = (), **federation: Any) -> Experiment:
@@ -333,7 +333,7 @@ class Open(LoopGrid):
 
 @pytest.mark.parametrize("times", [2, 4])
 def test_a_site_that_died_and_comes_back_while_the_round_is_open_is_asked_again(tmp_path: Path, monkeypatch: Any, times: int) -> None:
-    monkeypatch.setattr(rounds, "ASK_AGAIN_S", (0.001, 0.002, 0.003, 0.004, 0.005))
+    monkeypatch.setattr(exchange, "ASK_AGAIN_S", (0.001, 0.002, 0.003, 0.004, 0.005))
     experiment, told = experiment_of(rounds=1, deadline_s=20.0), []
     grid = Open(four(), slow="gamma", lost="beta", times=times)
     final = run_experiment(grid, experiment, tmp_path / "a", durable=False, sites=sorted(four()), waiting=told.append)
@@ -348,7 +348,7 @@ def test_a_site_that_died_and_comes_back_while_the_round_is_open_is_asked_again(
 
 @pytest.mark.parametrize(("connected", "asked"), [(True, 1 + 3), (False, 1)])
 def test_a_site_that_dies_again_and_again_is_left_alone(tmp_path: Path, monkeypatch: Any, connected: bool, asked: int) -> None:
-    monkeypatch.setattr(rounds, "ASK_AGAIN_S", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(exchange, "ASK_AGAIN_S", (0.001, 0.001, 0.001))
     grid = LoopGrid({**four(), "omega": site("omega")})
     grid.broken.add("beta")
     grid.silent.add("gamma")  # the round stays open to its end

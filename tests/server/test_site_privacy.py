@@ -106,6 +106,13 @@ def test_only_weights_can_be_made_private_here(model: str) -> None:
         strategy_of(experiment_of("", model), None)
 
 
+def test_a_server_that_sees_no_single_site_cannot_clip_it() -> None:
+    experiment = experiment_of()
+    hidden = Experiment.model_validate(experiment.model_dump(exclude_none=True) | {"federation": {"secure_sum": True}})
+    with pytest.raises(BadChoice, match="site by site"):
+        strategy_of(hidden, None)
+
+
 def watch_sites(folder: Path, count: int, *, seed: int, rounds: int = 3) -> Sighting:
     """Canary sites through the wrapped strategy: each moves three clips along a direction of its own."""
     present = np.random.default_rng(seed).random(count) < 0.5

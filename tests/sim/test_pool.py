@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from server.runs.rounds import exchange, take_roll
+from server.runs.exchange import exchange
+from server.runs.roll import take_roll
 from shared_models.core.errors import FedILDError
 from shared_models.core.state import digest
 from shared_models.messages import Job, broadcast, read_update

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.privacy.gate import Measured, release, release_metrics
+from client.privacy.gate import RANGES, Measured, release, release_metrics
 from client.privacy.policy import breaches, enforce
-from client.site import Policy
+from client.privacy.support import support_of, supported
+from client.site import Policy, PrivacyPolicy
 from shared_models.core.choices import Choice
 from shared_models.core.errors import Refused
-from shared_models.experiment import Data, Experiment
+from shared_models.experiment import Data, Experiment, Privacy
 from shared_models.messages import Update
 
 LAYOUT = {"w": np.zeros((2, 3), np.float32), "n": np.array(0)}
@@ -107,21 +108,83 @@ def test_what_cannot_be_recorded_does_not_leave(tmp_path: Path) -> None:
 @example(name="val_auroc_macro", value=0.9, cases=30, smallest=4)
 @example(name="val_auroc_macro", value=0.9, cases=30, smallest=5)
 @example(name="val_auroc_macro", value=0.9, cases=9, smallest=9)
-@example(name="age", value=61.0, cases=30, smallest=None)
+@example(name="val_loss", value=19570612.0, cases=30, smallest=None)
+@example(name="val_cases", value=3.0, cases=30, smallest=None)
 @example(name="val_loss", value=float("nan"), cases=30, smallest=None)
 @given(
-    name=st.sampled_from(["val_loss", "val_auroc_macro", "age", "patient_count"]),
+    name=st.sampled_from(["val_loss", "val_auroc_macro", "val_cases"]),
     value=st.floats(allow_nan=True, allow_infinity=True) | st.none(),
     cases=st.integers(0, 30),
     smallest=st.none() | st.integers(0, 10),
 )
 def test_a_metric_leaves_exactly_when_every_rule_holds(name: str, value: float | None, cases: int, smallest: int | None) -> None:
     policy = Policy(metrics=("val_loss", "val_auroc_macro"), min_cases=10, min_per_class=5, decimals=2)
-    out = release_metrics({name: Measured(value, cases, smallest)}, policy)
     allowed = name in policy.metrics and cases >= 10 and (smallest is None or smallest >= 5) and value is not None and abs(value) < 1e12
+    if allowed and value is not None and not RANGES[name][0] <= value <= RANGES[name][1]:
+        with pytest.raises(Refused) as refused:
+            release_metrics({name: Measured(value, cases, smallest)}, policy)
+        assert refused.value.code == "E_METRIC"
+        return
+    out = release_metrics({name: Measured(value, cases, smallest)}, policy)
     assert (name in out) == allowed
     if allowed and value is not None:
         assert out[name] == round(value, 2)
+
+
+def test_a_number_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        release_metrics({"patient_age": Measured(61.0, 99)}, Policy())
+    assert refused.value.code == "E_METRIC"
+    assert release_metrics({"dice": Measured(61.0, 99)}, Policy(metrics=("dice",))) == {"dice": 61.0}  # a site may list its own
+
+
+def test_rounding_and_support_of_single_metrics() -> None:
+    policy = Policy(rounding={"val_loss": 1}, support={"val_accuracy": 40})
+    measured = {"val_loss": Measured(0.1234567, 30), "train_loss": Measured(0.1234567, 30), "val_accuracy": Measured(0.5, 39)}
+    assert release_metrics(measured, policy) == {"val_loss": 0.1, "train_loss": 0.1235}
+    assert release_metrics({"val_accuracy": Measured(0.5, 40)}, policy) == {"val_accuracy": 0.5}
+    assert release_metrics({"val_loss": Measured(0.5, 9)}, Policy(support={"val_loss": 1})) == {}  # it raises the minimum, never lowers it
+
+
+SUMS = {"counts": np.zeros(3), "gram": np.zeros((2, 2))}
+LABELS = np.repeat([0, 1, 2], [12, 6, 0])
+PEOPLE = tuple(f"p{number}" for number in range(18))
+
+
+@pytest.mark.parametrize(
+    ("counts", "labels", "names", "code"),
+    [
+        ((12, 6, 0), LABELS, PEOPLE, ""),
+        ((12, 5, 1), LABELS, PEOPLE, "E_FEW_CASES"),  # a count of a class that nobody has
+        ((12, 5, 0), LABELS, PEOPLE, "E_VALUES"),  # not the true one
+        ((6, 12, 0), LABELS, PEOPLE, "E_VALUES"),
+        ((14, 4, 0), np.repeat([0, 1], [14, 4]), PEOPLE, "E_FEW_CASES"),
+        ((12, 6, 0), LABELS, PEOPLE[:12] + ("one",) * 6, "E_FEW_CASES"),  # six records of one patient
+        ((12, 6, 0), LABELS, ("one",) * 18, "E_FEW_CASES"),
+    ],
+)
+def test_counts_inside_sums(counts: tuple[int, ...], labels: np.ndarray, names: tuple[str, ...], code: str, tmp_path: Path) -> None:
+    update = replace(GOOD, state={"counts": np.array(counts, float), "gram": np.eye(2)}, num_cases=18)
+
+    def let(**more: Any) -> Update:
+        return release(update, layout=SUMS, policy=Policy(), record=tmp_path / "o", support=support_of(labels, names, 3), **more)
+
+    if not code:
+        assert let(counts={"counts": "class"}) is update
+        return
+    with pytest.raises(Refused) as refused:
+        let(counts={"counts": "class"})
+    assert refused.value.code == code
+
+
+def test_more_steps_than_were_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        release(replace(GOOD, steps=19570612), layout=LAYOUT, policy=Policy(), record=tmp_path / "o", most_steps=4)
+
+
+def test_keys_that_may_leave(tmp_path: Path) -> None:
+    assert code_of(GOOD, tmp_path, keys=("w",)) == "E_POLICY_KEYS"
+    assert code_of(GOOD, tmp_path, keys=("w", "[n]")) == ""
 
 
 def experiment(model: str = "logistic", strategy: str | None = None) -> Experiment:
@@ -150,3 +213,41 @@ class TestPolicy:
             assert refused.value.code == codes[0]
         else:
             enforce(experiment(model, strategy), Policy(**policy))
+
+    @pytest.mark.parametrize(
+        ("policy", "privacy", "codes"),
+        [
+            ({}, {}, []),
+            ({"required": True}, {}, ["E_POLICY_PRIVACY", "E_POLICY_NOISE"]),
+            ({"epsilon_limit": 8}, {}, ["E_POLICY_PRIVACY", "E_POLICY_NOISE"]),  # a limit asks for privacy
+            ({"required": True}, {"unit": "patient", "noise_multiplier": 1.0}, []),
+            ({"required": True}, {"unit": "record", "noise_multiplier": 1.0}, ["E_POLICY_PRIVACY"]),
+            ({"required": True}, {"unit": "site", "noise_multiplier": 1.0}, ["E_POLICY_PRIVACY"]),
+            ({"required": True, "units": ("record",)}, {"unit": "record", "noise_multiplier": 1.0}, []),
+            ({"least_noise": 1.1}, {"unit": "patient", "noise_multiplier": 1.0}, ["E_POLICY_NOISE"]),
+            ({"required": True}, {"unit": "patient", "noise_multiplier": 1.0, "delta": 1e-4}, ["E_POLICY_PRIVACY"]),
+        ],
+    )
+    def test_privacy(self, policy: dict[str, Any], privacy: dict[str, Any], codes: list[str]) -> None:
+        asked = experiment().model_copy(update={"privacy": Privacy(**privacy)})
+        assert [breach.code for breach in breaches(asked, Policy(privacy=PrivacyPolicy(**policy)))] == codes
+
+    def test_tasks_and_secure_sum(self) -> None:
+        assert [one.code for one in breaches(experiment(), Policy(tasks=("survival",), secure_sum=True))] == ["E_POLICY_TASK", "E_POLICY_SUM"]
+        assert breaches(experiment(), Policy(tasks=("diagnosis",))) == []
+
+
+class TestSupport:
+    def test_classes_of_too_few_patients_are_left_out(self) -> None:
+        labels = np.repeat([0, 1, 2], [12, 4, 6])
+        kept = supported(labels, tuple(map(str, range(22))), 3, least=10, least_per_class=5, per_class=True)
+        assert labels[kept].tolist() == [0] * 12 + [2] * 6
+
+    def test_a_small_site_and_a_site_of_small_classes_are_refused_alike(self) -> None:
+        said = set()
+        for labels in (np.repeat([0, 1], [4, 4]), np.repeat([0, 1, 2], [4, 4, 4]), np.zeros(0, int), np.zeros(9, int)):
+            with pytest.raises(Refused) as refused:
+                supported(labels, tuple(map(str, range(len(labels)))), 3, least=10, least_per_class=5, per_class=True)
+            said.add((refused.value.code, str(refused.value)))
+        assert len(said) == 1
+        assert not any(character.isdigit() for character in said.pop()[1])

@@ -6,6 +6,15 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 
+HUES = ("#0b6b68", "#b3541e", "#3b5fa8", "#8a3f7d", "#7a7a12", "#5b6670")
+"""Colours of the classes ``hue0``, ``hue1``, ... in a picture that stands alone: those of a report by day."""
+
+STYLE = (
+    'text{font:12px system-ui,"Liberation Sans",sans-serif;fill:#1d2733}.tick,.axis{fill:#55606e}.tick{font-size:11px}'
+    ".grid{stroke:#dde2e8;stroke-width:1}.chance{stroke:#a01c1c;stroke-width:1.5;stroke-dasharray:5 3}.line{fill:none;stroke-width:2}"
+    + "".join(f".line.hue{place}{{stroke:{hue}}}.dot.hue{place},text.hue{place}{{fill:{hue}}}" for place, hue in enumerate(HUES))
+)
+
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "12 4", "4 2 1 2")
 """A line is told from its neighbours by its dashes as well as by its colour."""
 
@@ -126,3 +135,8 @@ class Chart:
             f'aria-labelledby="{name}-title {name}-text"><title id="{name}-title">{escape(title)}</title>'
             f'<desc id="{name}-text">{escape(description)}</desc>{"".join(self.parts)}</svg>'
         )
+
+    def picture(self, title: str, description: str) -> str:
+        """Return the drawing as an SVG file of its own, with its colours in it."""
+        svg = self.svg("picture", title, description).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        return svg.replace("</desc>", f"</desc><style>{STYLE}</style><rect width='100%' height='100%' fill='#fff'/>", 1) + "\n"

@@ -1,0 +1,186 @@
+"""One attempt at a round: what every site sent is checked and spooled, one by one or, under the secure sum, as one total."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from server.runs.check import check_content, check_sender, open_update
+from server.runs.exchange import exchange, read
+from server.runs.journal import write_note
+from server.runs.receipts import Receipts
+from server.runs.roster import Waiting
+from server.runs.secure import Outcome, SecureSum
+from server.runs.secure_group import Ask
+from server.strategies.replies import Spool
+from shared_models.compression import Compression, compression_of
+from shared_models.core.arrays import State
+from shared_models.core.errors import FedILDError, Refused
+from shared_models.core.state import size_bytes
+from shared_models.experiment import Federation
+from shared_models.messages import Job, Update
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+    from flwr.serverapp import Grid
+
+ALL_SITES = "all sites"
+"""Stands for the sites of a secure sum where otherwise a site is named."""
+
+
+@dataclass
+class SiteRecord:
+    """What one site did in one round."""
+
+    num_cases: int = 0
+    steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    refused: str | None = None
+    bytes: int = 0
+    norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Senders:
+    """What is known of the sites of a run: their signing keys and the receipts of their privacy ledgers; None where sites have none."""
+
+    keys: Mapping[str, str] | None = None
+    receipts: Receipts | None = None
+
+    def check(self, update: Update, *, run: str, round: int, site: str) -> None:
+        """Refuse what is not the site's own answer to this round; keep the receipt that came with it, whatever becomes of the update.
+
+        Raises
+        ------
+        Refused
+            As `check_sender`.
+        """
+        check_sender(update, run=run, round=round, site=site, key=None if self.keys is None else self.keys.get(site, ""))
+        if self.receipts is not None:
+            self.receipts.keep(site, update.receipt)
+
+
+def gather_updates(
+    grid: Grid,
+    roster: dict[int, str],
+    job: Job,
+    spool: Spool,
+    *,
+    model: Any,
+    settings: Federation,
+    known: dict[str, dict[str, Any]],
+    asked: dict[str, Any],
+    senders: Senders,
+    waiting: Waiting | None = None,
+) -> dict[str, SiteRecord]:
+    """Ask every site of the roster that has not answered yet, check each reply, spool the valid ones; return what each site did.
+
+    Parameters
+    ----------
+    known : dict
+        Records of the sites whose replies were taken up from the journal.
+    asked : dict
+        What a reply answers, for the journal; empty without one.
+    """
+    records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted({*roster.values(), *known})}
+    records |= {site: SiteRecord(**record) for site, record in known.items()}
+    compression = compression_of(settings.compression) if model is None else None
+    open_nodes = [node for node, site in roster.items() if site not in known]
+    answered, lost = set(known), False
+    for message in exchange(grid, dict.fromkeys(open_nodes, job), timeout_s=settings.deadline_s, again=True):
+        site = roster.get(message.metadata.src_node_id)
+        answered |= {site} if site is not None and not message.has_error() else set()
+        lost = lost or message.has_error()
+        if lost and waiting is not None:
+            waiting(sorted(set(roster.values()) - answered))  # who is lost is among these: seen at once, not at the deadline
+        if site is None:
+            continue  # an error made by the network layer for a dead node: the site stays E_NO_REPLY
+        records[site] = _take(message, site, job, spool, model=model, settings=settings, compression=compression, asked=asked, senders=senders)
+        del message  # a large reply has gone before the next one comes
+    if lost and waiting is not None:
+        waiting([])
+    return records
+
+
+def _take(
+    message: Message,
+    site: str,
+    job: Job,
+    spool: Spool,
+    *,
+    model: Any,
+    settings: Federation,
+    compression: Compression | None,
+    asked: dict[str, Any],
+    senders: Senders,
+) -> SiteRecord:
+    update = read(message)
+    record = SiteRecord(refused="E_CONTENT" if update is None else update.code or None)
+    if update is None or update.code:
+        return record
+    record.num_cases, record.steps, record.bytes = update.num_cases, update.steps, size_bytes(update.state) + size_bytes(update.extra)
+    record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
+    try:
+        senders.check(update, run=job.run, round=job.round, site=site)
+        update = open_update(update, job.state, compression)
+        record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
+        spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
+        if asked:
+            write_note(spool, site, asdict(record), asked=asked)
+    except (Refused, FedILDError) as error:
+        record.refused = error.code
+    return record
+
+
+def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders: Senders) -> Ask:
+    """Return what asks sites by name and gives back what is their own and of this round."""
+    nodes = {site: node for node, site in roster.items()}
+
+    def ask(jobs: Mapping[str, Job], timeout_s: float) -> Iterator[tuple[str, Update | str]]:
+        for message in exchange(grid, {nodes[site]: job for site, job in jobs.items() if site in nodes}, timeout_s=timeout_s, again=True):
+            site, update = roster.get(message.metadata.src_node_id), read(message)
+            if site is None:
+                continue
+            try:
+                if update is not None and not update.code:
+                    senders.check(update, run=run, round=round, site=site)
+                yield site, "E_CONTENT" if update is None else update.code or update
+            except Refused as error:
+                yield site, error.code
+
+    return ask
+
+
+def gather_sum(
+    secure: SecureSum,
+    line: Ask,
+    roster: dict[int, str],
+    job: Job,
+    spool: Spool,
+    *,
+    model: Any,
+    settings: Federation,
+    known: dict[str, dict[str, Any]],
+    asked: dict[str, Any],
+) -> tuple[dict[str, SiteRecord], SiteRecord | None]:
+    """Spool the total of one attempt as if it were the update of one site; return the records of the sites and of the total."""
+    if ALL_SITES in known:
+        sites: dict[str, Any] = known[ALL_SITES].pop("sites")
+        return {site: SiteRecord(**record) for site, record in sites.items()}, SiteRecord(**known[ALL_SITES])
+
+    def check(state: State) -> None:
+        whole = Update(run=job.run, round=job.round, state=state, num_cases=1)
+        check_content(whole, current=job.state, model=model, max_norm=settings.max_update_norm)
+
+    outcome: Outcome = secure.sum(job, line, sites=roster.values(), current=job.state if model is None else None, check=check)
+    records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted(roster.values())}
+    for site in records.keys() & (outcome.bytes.keys() | outcome.refused.keys()):
+        records[site] = SiteRecord(refused=outcome.refused.get(site), bytes=outcome.bytes.get(site, 0))
+    if outcome.total is None:
+        return records, None
+    total = SiteRecord(num_cases=outcome.total.cases, metrics=outcome.total.metrics, bytes=sum(outcome.bytes.values()))
+    spool.add(ALL_SITES, outcome.total.state, num_cases=total.num_cases, steps=0)
+    if asked:
+        write_note(spool, ALL_SITES, {**asdict(total), "sites": {site: asdict(record) for site, record in records.items()}}, asked=asked)
+    return records, total
