@@ -22,7 +22,7 @@ def split(secret: bytes, *, threshold: int, sites: int) -> list[bytes]:
     """
     from Crypto.Protocol.SecretSharing import Shamir
 
-    halves = [Shamir.split(threshold, sites, secret[at : at + 16]) for at in (0, 16)]
+    halves = [Shamir.split(threshold, sites, secret[at : at + 16], False) for at in (0, 16)]
     return [first + second for (_, first), (_, second) in zip(*halves, strict=True)]
 
 
@@ -30,7 +30,7 @@ def combine(parts: dict[int, bytes]) -> bytes:
     """Return the secret from shares by their site's place, as many as the threshold was; from others comes another secret."""
     from Crypto.Protocol.SecretSharing import Shamir
 
-    return b"".join(Shamir.combine([(place + 1, part[at : at + 16]) for place, part in sorted(parts.items())]) for at in (0, 16))
+    return b"".join(Shamir.combine([(place + 1, part[at : at + 16]) for place, part in sorted(parts.items())], False) for at in (0, 16))
 
 
 def seal(share: bytes, key: bytes, context: str) -> bytes:

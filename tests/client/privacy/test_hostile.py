@@ -27,7 +27,7 @@ from client.resident import is_listening, serve, socket_path
 from client.training import FITTERS
 from client.training.fitter import Fitted
 from client.training.records import Records
-from server.runs.rounds import exchange
+from server.runs.exchange import exchange
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import MODELS
 from shared_models.core.arrays import State
