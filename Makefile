@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-federation bench-privacy audit lock sbom wheel clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-federation bench-privacy privacy-table audit lock sbom wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
 
 bench-privacy: .venv/ready ## measure a step under differential privacy over a plain step, for each network family
 	$(BIN)/python -m bench.privacy
+
+privacy-table: .venv/ready ## accuracy on the heart table without privacy and at epsilon 8, 4, 1 beside a published grid; needs REAL_DATA
+	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.heart_privacy --plot docs/heart_privacy.svg
 
 audit: .venv/ready ## canary audit of every trainer that claims privacy, and of each with every seeded bug; fails when one is missed
 	$(BIN)/python -m bench.audit

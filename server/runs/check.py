@@ -115,4 +115,5 @@ def _change_norm(state: State, current: State) -> float:
             with np.errstate(over="ignore"):  # too large for its type is infinite, and so refused
                 difference = np.subtract(value, current[key], dtype=np.float64 if value.dtype.itemsize > 4 else np.float32)
                 total += float(np.vdot(difference, difference))
+                del difference  # before the next one is made
     return total**0.5

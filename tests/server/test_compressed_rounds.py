@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from server.app import run_experiment
-from server.runs import rounds
+from server.runs import exchange
 from server.runs.log import read_rounds
 from server.runs.rounds import RoundRecord
 from shared_models.compression import compress, compression_of
@@ -24,7 +24,7 @@ CHOICES = [{"name": "none"}, {"name": "fp16"}, {"name": "int8"}, {"name": "top_k
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "POLL_S", (0.001, 0.005))
+    monkeypatch.setattr(exchange, "POLL_S", (0.001, 0.005))
 
 
 def experiment_of(choice: dict[str, Any], **federation: Any) -> Experiment:
