@@ -21,6 +21,7 @@ import pytest
 import tomli_w
 
 import sim.deployment
+from client.guards import SEAL_BYTES
 from server.queue import Entry
 from server.runs.log import read_rounds
 from shared_models.core.choices import Choice
@@ -167,7 +168,7 @@ def _observe(place: Observed, stack: contextlib.ExitStack) -> Scene:
         def look(entry: Entry) -> None:
             for path in (place.site("alpha") / "workspace" / "steps").glob("*.frame"):
                 with contextlib.suppress(OSError):
-                    update = from_frame(path.read_bytes(), Update)
+                    update = from_frame(path.read_bytes()[SEAL_BYTES:], Update)
                     found.updates.update({update.round: update} if update.state else {})
 
         place.follow(run, timeout_s=RUN_S, look=look)

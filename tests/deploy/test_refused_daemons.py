@@ -232,6 +232,7 @@ def _visit(scene: Scene, folder: Path, *, approved: bool) -> tuple[list[str], bo
     return read_json(answers), marker.exists()
 
 
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's own packing of a bundle
 @pytest.mark.parametrize(("approved", "answer", "runs"), [(False, "E_APP", False), (True, "ran", True)], ids=["not approved", "approved"])
 def test_code_from_the_server_runs_only_where_it_was_approved(approved: bool, answer: str, runs: bool, scene: Scene, tmp_path: Path) -> None:
     folder = tmp_path / "visitor"
