@@ -46,8 +46,12 @@ def federate_tables(run: Run, settings: Tables, data: Path | None, progress: Pro
     shutil.copyfile(out / "federation" / "rounds.jsonl", out / "rounds.jsonl")
     facts = run_facts(run, sites, [], steps, bundle="")
     for site in facts["sites"]:
-        site["cases"] = len((out / "sites" / site["name"] / "table.csv").read_text(encoding="utf-8").splitlines()) - 1
-    write_json(out / "run.json", facts | {"data": settings.citation})
+        with open(out / "sites" / site["name"] / "table.csv", newline="", encoding="utf-8") as file:
+            site["cases"] = sum(row["part"] == "training" for row in csv.DictReader(file))
+    told = {"data": settings.citation, "unseen": "patients"}
+    if experiment.privacy.at_sites:
+        told["baselines"] = "trained without privacy"
+    write_json(out / "run.json", facts | told)
     from server.reports.report import write_report
 
     with run.clock.phase("report"):

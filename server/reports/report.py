@@ -22,7 +22,7 @@ FEWEST_CASES = 5
 
 KNOWN = (
     *("versions", "command", "toml", "experiment_toml", "experiment", "digest", "sites", "durations", "machine"),
-    *("strategy", "model", "parameters", "start"),
+    *("strategy", "model", "parameters", "start", "unseen"),
 )
 """Keys of ``run.json`` that have a place of their own; all others are listed as they are."""
 

@@ -72,12 +72,14 @@ def _unseen(record: Record, federated: Arm, headline: str) -> list[str]:
     if federated.folds:
         return [f"Over {counted(len(federated.folds), 'fold')} its {title} was {shown(cell['value'])} on average."]
     away = [str(site.get("name")) for site in record.run.get("sites") or [] if is_held_out(site)]
-    name = f" ({listed(away)})" if away else ""
+    whose = f"a hospital that took no part in training{f' ({listed(away)})' if away else ''}"
+    if record.run.get("unseen") == "patients":
+        whose = "the hospitals themselves, put aside before training,"
     n = f"{counted(cell['n'], patient_word(record))} of " if isinstance(cell["n"], int) else ""
     if cell["value"] is None:
-        return [f"On {n}a hospital that took no part in training{name} its {title} is undefined: the cases do not hold what it needs."]
+        return [f"On {n}{whose} its {title} is undefined: the cases do not hold what it needs."]
     sure = f", 95 % interval {shown(cell['low'])} to {shown(cell['high'])}" if cell["low"] is not None else ""
-    said = [f"On {n}a hospital that took no part in training{name} its {title} was {shown(cell['value'])}{sure}."]
+    said = [f"On {n}{whose} its {title} was {shown(cell['value'])}{sure}."]
     if headline.startswith("auroc") and cell["low"] is not None and cell["low"] <= 0.5:
         said.append("The interval holds 0.5: this run does not show that the model is better than guessing.")
     return said

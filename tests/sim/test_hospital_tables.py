@@ -46,7 +46,11 @@ def test_a_whole_federation_over_tables(tmp_path: Path) -> None:
     metrics = read_json(tmp_path / "out" / "metrics.json")
     assert metrics["federated"]["mean_of_sites"]["accuracy"] > 0.9
     assert set(metrics["federated"]["sites"]) == {"a", "b", "c"} == set(metrics["local_only"])
-    assert "Research use only" in report.read_text(encoding="utf-8")
+    page = report.read_text(encoding="utf-8")
+    assert "Research use only" in page
+    assert "the hospitals themselves, put aside before training" in page
+    assert "of a hospital that took no part" not in page
+    assert [site["cases"] for site in read_json(tmp_path / "out" / "run.json")["sites"]] == [39, 39, 39]
 
 
 def test_missing_data_say_how_to_name_them(tmp_path: Path) -> None:
