@@ -88,6 +88,7 @@ QUARANTINED: Final[dict[str, tuple[str, str]]] = {
     "UNEVEN_GEOMETRY": ("the slices do not lie on one stack", "export the original axial series"),
     "NOT_HU": ("the pixels are not Hounsfield units", "export the original CT slices with rescale slope and intercept"),
     "NO_LUNG": ("no lung was found", "check that this is a chest CT"),
+    "NO_EDGES": ("too little lung border to tell how sharp the scan is", "leave `harmonise` out, or export the whole chest"),
     "CORRUPT_SLICE": ("a damaged slice; its series went on without it", "send the file again from the archive"),
     "OTHER_GRID": ("size or orientation differs from the rest of its series", "none needed unless the slice matters"),
     "OTHER_ACQUISITION": ("another acquisition inside the same series", "export each acquisition as its own series"),
