@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("federation", ("seconds: median (range)", "peak MB", "default backend / plain loop, one thread")),
         ("aggregation", ("ours / copy", "Flower / ours", "models of memory")),
+        ("ct_steps", ("ours, ms a slice", "ours / theirs", "measuring sharpness")),
         ("studies", ("s per phantom volume", "s per prepared study", "segmenting")),
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 import numpy as np
@@ -17,6 +18,9 @@ from shared_models.core.errors import BadInput
 
 DAMPING = 0.05
 """Transfer below which a measured value is mostly error: such frequencies are taken out rather than divided by it."""
+
+NEAR, MOST_PASSES = 1.1, 4
+"""Noise within this factor of the target is left alone; passes that lower it."""
 
 
 def harmonise(
@@ -76,11 +80,13 @@ def harmonise(
     matched = each_slice(prepared, lambda plane: filtered(plane, factor), is_hu=True)
     if noise_hu is None:
         return matched
-    left_hu = measure_noise(matched.volume)
-    if not left_hu > noise_hu:  # nor when it cannot be told
-        return matched
     side = 2 * round(SIDE_MM / max(dy, dx) / 2) + 1
-    return each_slice(matched, lambda plane: lower_noise(plane, left_hu, noise_hu, side), is_hu=True)
+    for _ in range(MOST_PASSES):  # the most even windows tell less than all noise, so one pass seldom takes out enough
+        left_hu = measure_noise(matched.volume)
+        if not left_hu > NEAR * noise_hu:  # nor when it cannot be told
+            break
+        matched = each_slice(matched, functools.partial(lower_noise, noise_hu=left_hu, target_hu=noise_hu, side=side), is_hu=True)
+    return matched
 
 
 def gain_of(own: Sharpness, mtf50_per_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
