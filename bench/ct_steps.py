@@ -48,7 +48,7 @@ PLAIN: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     ),
     "clahe": ("skimage equalize_adapthist", lambda p: equalize_adapthist(plain_window(p))),
     "median": ("scipy median_filter", lambda p: ndimage.median_filter(p, 3)),
-    "non_local_means": ("skimage denoise_nl_means", lambda p: denoise_nl_means(p, patch_size=5, patch_distance=5, h=20, sigma=25)),
+    "non_local_means": ("skimage, the same call", lambda p: denoise_nl_means(p, patch_size=5, patch_distance=5, h=20, sigma=25)),
     "wiener": ("scipy signal.wiener", lambda p: signal.wiener(p, 5)),
     "window": ("numpy", lambda p: 255 * plain_window(p)),
 }
