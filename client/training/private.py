@@ -166,7 +166,8 @@ class PrivateGradient:
         self.learner, self.records, self.units, self.q, self.generator, self.secret = learner, records, units, q, generator, secret
         self.clip = privacy.clip
         self.noise = (privacy.noise_multiplier or 0.0) * privacy.clip / math.sqrt(privacy.noise_share)
-        self.expected = q * len(units)
+        # Shares of the noise add up only when all sites divide by one number: with fewer patients than the batch, too.
+        self.expected = q * len(units) if privacy.noise_share == 1 else float(train.batch)
         device = learner.flat.weights.device
         self.precision = Precision(train.precision, device)
         self.sampler = GRAD_SAMPLERS[sampler_for(privacy.grad_sample, learner.takes, device)]
