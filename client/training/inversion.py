@@ -109,7 +109,8 @@ def invert(experiment: Experiment, state: State, gradient: State, *, shape: tupl
         The model sends no gradients.
     """
     spec = spec_of(experiment.model)
-    if spec.fit != "gradient" or spec.loss is None:
+    loss_of = spec.loss
+    if spec.fit != "gradient" or loss_of is None:
         raise BadChoice("an update is inverted where it is a gradient", value=spec.fit)
     network = network_of(experiment, state)
     first = next(layer for layer in network.modules() if not list(layer.children()))
@@ -131,7 +132,7 @@ def invert(experiment: Experiment, state: State, gradient: State, *, shape: tupl
 
     def distance() -> Tensor:
         search.zero_grad()
-        loss = spec.loss(network(guess()), truth).mean()
+        loss = loss_of(network(guess()), truth).mean()
         slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True, materialize_grads=True)
         apart = torch.stack([((slope - value) ** 2).sum() for slope, value in zip(slopes, aim, strict=True)]).sum() / scale
         apart.backward(inputs=[place])
