@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from client.privacy.canaries import judge
-from client.privacy.membership import attack, by_patient, sureness
+from client.privacy.membership import attack, by_patient, sureness, within_classes
 from client.privacy.plan import steps_of
 from client.selection import split_records
 from client.site import Site
@@ -18,13 +18,13 @@ from client.training import PREDICTORS
 from client.training.canaries import CANARIES, PLANTED, Setting
 from client.training.inversion import compare, gradient_in, invert, private_gradient, update_in_clear
 from client.training.records import Records
-from client.training.references import sureness_unseen
 from shared_models.bundle import Bundle, load_bundle, write_bundle
 from shared_models.catalogue import initial_state, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
 from sim.masked_message import masked_gradient
+from sim.references import sureness_unseen
 
 SEEDS = (0, 1, 2)
 MOST_STEPS = 400
@@ -143,13 +143,13 @@ def _membership(bundle: Bundle, place: Site, training: Records, validation: Reco
     both = Records.join([training, validation])
     probabilities = PREDICTORS[spec_of(experiment.model).fit](experiment, bundle.state, both)
     patients, sure = by_patient(sureness(probabilities, both.labels), both.names)
-    inside = set(training.names)
+    classes, inside = by_patient(both.labels, both.names)[1].round(), set(training.names)
     member = np.array([patient in inside for patient in patients])
-    found = attack(sure, member, seed=seed).cells(f"{name} by loss:")
+    found = attack(within_classes(sure, classes), member, seed=seed).cells(f"{name} by loss:")
     if not effort.references:
         return found | {f"{name} calibrated": None}
     unseen = sureness_unseen(experiment, both, references=effort.references, seed=seed)
-    return found | attack(sure - unseen, member, seed=seed).cells(f"{name} calibrated:")
+    return found | attack(within_classes(sure - unseen, classes), member, seed=seed).cells(f"{name} calibrated:")
 
 
 def _inversion(experiment: Experiment, places: Sequence[Site], cohorts: Sequence[Records], effort: Effort, seed: int, told: Told) -> dict[str, Any]:

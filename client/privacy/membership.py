@@ -126,3 +126,17 @@ def by_patient(values: np.ndarray, names: Sequence[str]) -> tuple[tuple[str, ...
     place = {name: number for number, name in enumerate(patients)}
     number = np.array([place[name] for name in names], int)
     return patients, np.bincount(number, values, len(patients)) / np.maximum(np.bincount(number, minlength=len(patients)), 1)
+
+
+def within_classes(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return scores less the mean of all patients of the same class.
+
+    Else an attack on a model that knows no patient would still succeed where the classes fell unevenly on members and others.
+
+    Examples
+    --------
+    >>> within_classes(np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])).tolist()
+    [-1.0, 1.0, 0.0]
+    """
+    number = np.unique(classes, return_inverse=True)[1]
+    return scores - (np.bincount(number, scores) / np.bincount(number))[number]

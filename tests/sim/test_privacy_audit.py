@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.privacy.membership import attack
+from client.privacy.membership import attack, within_classes
 from client.selection import split_records
 from client.site import Site
 from client.training.private_sums import fit_private_sums
 from client.training.records import Records
-from client.training.references import sureness_of, sureness_unseen, train_alone
 from client.training.rules import Plain
 from shared_models.bundle import load_bundle, write_bundle
 from shared_models.catalogue import build, initial_state
@@ -25,6 +24,7 @@ from shared_models.core.randomness import SecretRandom
 from shared_models.experiment import Experiment
 from sim.cli import main
 from sim.privacy_audit import Effort, audit
+from sim.references import sureness_of, sureness_unseen, train_alone
 from tests.client.sites import CLASSES, patch_experiment, table_experiment, table_site
 
 KERNEL = {"name": "texture_kernel", "features": 512, "gamma": 5.0, "ridge": 1e-6}
@@ -59,11 +59,11 @@ def test_membership_shows_in_a_model_without_noise_and_not_in_a_private_one(tmp_
     training, validation = split_records(Site.load(toml), experiment)
     both = Records.join([training, validation])
     member = np.arange(len(both)) < len(training)
-    plain = attack(sureness_of(experiment, train_alone(experiment, training, seed=0), both), member)
+    plain = attack(within_classes(sureness_of(experiment, train_alone(experiment, training, seed=0), both), both.labels), member)
     assert plain.low > 0.9
     assert plain.caught > 0.5
     private = Experiment.model_validate(experiment.model_dump(exclude_none=True) | {"privacy": {"unit": "patient", "noise_multiplier": 10.0}})
-    hidden = attack(sureness_of(experiment, private_model(private, training), both), member)
+    hidden = attack(within_classes(sureness_of(experiment, private_model(private, training), both), both.labels), member)
     assert hidden.low < 0.5 < hidden.high
     assert hidden.auroc <= 0.6
 
