@@ -164,9 +164,7 @@ def onto(volume: Volume, lungs: Lungs, air: Bits, sides: Mask, below_hu: float) 
     if lungs.steps == (1, 1, 1):
         mask[lungs.box] = sides
         return mask
-    near = sides.copy()
-    for side in (1, 2):
-        near[(near == 0) & dilate(sides == side)] = side
+    near = _near(sides)
     near_air = np.where(air | (sides == 0), near, 0)
     solid = np.where(air, 0, sides).astype(np.uint8)
     fine = tuple(slice(b.start * f, min(b.stop * f, n)) for b, f, n in zip(lungs.box, lungs.steps, volume.hu.shape, strict=True))
@@ -189,10 +187,14 @@ def spread_sides(sides: Mask, steps: tuple[int, int, int], within: Bits) -> Mask
     within : ndarray of bool, shape (z, y, x)
         Lung on the full grid.
     """
+    return _enlarged(_near(sides), steps, within.shape) * within
+
+
+def _near(sides: Mask) -> Mask:
     near = sides.copy()
     for side in (1, 2):
         near[(near == 0) & dilate(sides == side)] = side
-    return _enlarged(near, steps, within.shape) * within
+    return near
 
 
 def _enlarged(labels: Mask, steps: tuple[int, ...], shape: tuple[int, ...]) -> Mask:
