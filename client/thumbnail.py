@@ -58,14 +58,16 @@ def _plane(hu: np.ndarray, inside: np.ndarray, row_mm: float, column_mm: float) 
     columns = int(np.clip(round(SIDE * hu.shape[1] * column_mm / (hu.shape[0] * row_mm)), SIDE // 4, 3 * SIDE))
     rows_at = (np.arange(SIDE) + 0.5) * hu.shape[0] / SIDE - 0.5
     columns_at = (np.arange(columns) + 0.5) * hu.shape[1] / columns - 0.5
-    smooth = ndimage.uniform_filter(np.asarray(hu, np.float32), [max(1, round(n / m)) for n, m in zip(hu.shape, (SIDE, columns), strict=True)])
+    smooth = np.asarray(hu, np.float32)
+    for axis, places in enumerate((SIDE, columns)):
+        smooth = np.asarray(ndimage.uniform_filter1d(smooth, max(1, round(hu.shape[axis] / places)), axis=axis))
     image = ndimage.map_coordinates(smooth, np.meshgrid(rows_at, columns_at, indexing="ij"), order=1, mode="nearest")
     low, high = LUNG_WINDOW_HU
     grey = np.rint(255 * np.clip((image - low) / (high - low), 0, 1)).astype(np.uint8)
     nearest = np.ix_(np.rint(rows_at).astype(int).clip(0), np.rint(columns_at).astype(int).clip(0))
     lung = inside[nearest]
     out = np.repeat(grey[:, :, None], 3, axis=2)
-    out[lung & ~ndimage.binary_erosion(lung, border_value=1)] = OUTLINE
+    out[lung & ~np.asarray(ndimage.binary_erosion(lung, border_value=1), bool)] = OUTLINE
     return out
 
 

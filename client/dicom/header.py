@@ -92,6 +92,8 @@ def _judge(path: str, header: Dataset, file: BinaryIO, size: int) -> list[SliceF
     syntax, sop_class = str(header.file_meta.get("TransferSyntaxUID", "")), one.text("SOPClassUID")
     if sop_class == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in header:
         return "DICOMDIR"
+    if not sop_class:  # every DICOM object says what it is: this one lost it
+        return "UNREADABLE"
     enhanced = sop_class in tags.ENHANCED_CT
     if (sop_class != tags.CT_IMAGE_STORAGE and not enhanced) or one.text("Modality").upper() not in ("CT", ""):
         return "NOT_CT"

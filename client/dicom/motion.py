@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from client.cases.volume import Volume
@@ -71,17 +72,17 @@ def truncated_share(volume: Volume) -> float:
 
 def _meets_rim(plane: np.ndarray, pixel_mm: float) -> bool:
     padding = plane <= -1024
-    mean = ndimage.uniform_filter(plane, 3, mode="nearest")
-    aerated = ndimage.binary_opening((mean > AERATED_HU[0]) & (mean < AERATED_HU[1]) & ~padding, np.ones((3, 3)))
-    labels, count = ndimage.label(aerated)
+    mean = np.asarray(ndimage.uniform_filter(plane, 3, mode="nearest"))
+    labels = _pieces(np.asarray(ndimage.binary_opening((mean > AERATED_HU[0]) & (mean < AERATED_HU[1]) & ~padding, np.ones((3, 3)))))
+    count = int(labels.max())
     if not count:
         return False
-    tissue, _ = ndimage.label(mean > -300)
+    tissue = _pieces(np.asarray(mean > -300, bool))
     body = np.flatnonzero((tissue == np.bincount(tissue[tissue > 0]).argmax()).any(1)) if tissue.any() else np.arange(0)
     if not len(body):
         return False
-    outside, _ = ndimage.label(np.pad(padding, 1, constant_values=True))
-    rim = ndimage.binary_dilation(outside == outside[0, 0], np.ones((3, 3)), iterations=2)[1:-1, 1:-1]  # the mean of 3 x 3 mixes padding in
+    outside = _pieces(np.pad(padding, 1, constant_values=True))
+    rim = _grown(_grown(outside == outside[0, 0], 1, square=True), 1, square=True)[1:-1, 1:-1]  # the mean of 3 x 3 mixes padding in
     front = rim.copy()
     front[int(body[0] + TABLE_AT * (body[-1] - body[0])) :] = False
     areas = np.bincount(labels.ravel(), minlength=count + 1) * (pixel_mm / 10) ** 2
@@ -90,10 +91,20 @@ def _meets_rim(plane: np.ndarray, pixel_mm: float) -> bool:
         if areas[number] < MIN_AREA_CM2 or contact[number] < MIN_CONTACT_MM:
             continue
         patch = labels == number
-        around = ndimage.binary_dilation(patch, iterations=4) & ~ndimage.binary_dilation(patch, iterations=2) & ~rim & ~padding
+        around = _grown(patch, 4) & ~_grown(patch, 2) & ~rim & ~padding
         if around.any() and float((mean[around] > AERATED_HU[1]).mean()) >= MIN_ENCLOSED:  # a table or a blanket has air around it
             return True
     return False
+
+
+def _pieces(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
+    return labels
+
+
+def _grown(mask: NDArray[np.bool_], pixels: int, *, square: bool = False) -> NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3)) if square else None, iterations=pixels), bool)
 
 
 def _around(steps: np.ndarray, k: int) -> np.ndarray:

@@ -61,7 +61,7 @@ METHODS: Final[dict[str, str]] = {
 """Codes of CID 7050 that the engine declares."""
 
 
-ACTIONS: Final[dict[str, Action]] = {word: FIRST_CHOICE[code] for word, code in TABLE_E1_1.items()} | TAKEN
+ACTIONS: Final[dict[str, Action]] = {word: FIRST_CHOICE[code] for word, code in TABLE_E1_1.items()} | TAKEN  # pyright: ignore[reportAssignmentType]
 """Keyword (or eight hexadecimal digits) to action, without options."""
 
 

@@ -68,7 +68,6 @@ SKIPPED: Final[dict[str, tuple[str, str]]] = {
     "DERIVED": ("derived from other images", "none needed; the original series is wanted"),
     "SECONDARY": ("a secondary capture, dose page or screen shot", "none needed"),
     "MULTI_FRAME": ("several slices in a file of a class for one", "export as Enhanced CT or as one file a slice"),
-    "NO_PIXELS": ("no pixel data", "none needed; send the images if they are missing"),
     "NOT_AXIAL": ("not an axial series", "none needed; the axial series is wanted"),
     "TOO_FEW_SLICES": ("fewer slices than a lung has", "send the whole series if slices are missing"),
     "DUPLICATE_FILE": ("the same image is already there under another name", "none needed"),
@@ -78,6 +77,7 @@ SKIPPED: Final[dict[str, tuple[str, str]]] = {
 
 QUARANTINED: Final[dict[str, tuple[str, str]]] = {
     "UNREADABLE": ("the DICOM header is damaged", "send the file again from the archive"),
+    "NO_PIXELS": ("a CT image without pixel data", "send the file again from the archive"),
     "TRUNCATED": ("the pixel data end too early", "send the file again from the archive"),
     "TOO_LARGE": ("the file or image is larger than any CT slice", "check the file; export single CT slices"),
     "TRANSFER_SYNTAX": ("the pixels are encoded in a way that is not on the list", "export as explicit little endian or lossless JPEG 2000"),
