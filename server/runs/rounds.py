@@ -148,7 +148,7 @@ def run_rounds(
                 )
                 valid, total = [reply.site for reply in spool.replies], None
             else:
-                line = line_to(grid, roster, run=at.run, round=number, senders=senders)
+                line = line_to(grid, roster, run=at.run, round=number, senders=senders, waiting=waiting)
                 records, total = gather_sum(secure, line, roster, job, spool, model=model, settings=settings, known=known, asked=asked)
                 valid = [site for site, record in records.items() if total is not None and record.refused is None]
             if len(valid) >= settings.quorum:
@@ -159,7 +159,8 @@ def run_rounds(
         else:
             if not asked:
                 spool.clear()
-            refused = {site: str(r.refused) for site, r in records.items() if r.refused}
+            refused = dict.fromkeys(sorted(set(sites or ()) - set(valid)), "E_NO_REPLY")  # who is gone was not even asked
+            refused |= {site: str(record.refused) for site, record in records.items() if record.refused}
             rejected = sum(code in REJECTIONS for code in refused.values())
             raise Interrupted(
                 f"a round needs {settings.quorum} valid updates",
