@@ -14,7 +14,7 @@ from server.runs.roster import Waiting
 from server.runs.secure import Outcome, SecureSum
 from server.runs.secure_group import Ask
 from server.strategies.replies import Spool
-from shared_models.blocks.spec import PrivateSums
+from shared_models.blocks.spec import Classical, PrivateSums
 from shared_models.compression import Compression, compression_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError, Refused
@@ -168,7 +168,7 @@ def gather_sum(
     job: Job,
     spool: Spool,
     *,
-    model: Any,
+    model: Classical | None,
     settings: Federation,
     known: dict[str, dict[str, Any]],
     asked: dict[str, Any],
