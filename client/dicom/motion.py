@@ -73,7 +73,7 @@ def truncated_share(volume: Volume) -> float:
 def _meets_rim(plane: np.ndarray, pixel_mm: float) -> bool:
     padding = plane <= -1024
     mean = np.asarray(ndimage.uniform_filter(plane, 3, mode="nearest"))
-    labels = _pieces(np.asarray(ndimage.binary_opening((mean > AERATED_HU[0]) & (mean < AERATED_HU[1]) & ~padding, np.ones((3, 3)))))
+    labels = _pieces(np.asarray(ndimage.binary_opening((mean > AERATED_HU[0]) & (mean < AERATED_HU[1]) & ~padding, np.ones((3, 3))), bool))
     count = int(labels.max())
     if not count:
         return False
