@@ -107,10 +107,25 @@ def prepare(
         log.setLevel(logging.INFO)
         run(folder.resolve(), experiment, stop=stop_on_signal(), processes=processes)
         return
+    from client.outcome import lines_of
     from client.station import prepare_site
+    from shared_models.core.files import read_json
 
     report = prepare_site(folder, experiment, processes=processes)
+    for line in lines_of(read_json(report)["outcomes"]):
+        typer.echo(line)
     typer.echo(report)
+
+
+@app.command(epilog="Example: fedild site acquisition --format json")
+def acquisition(folder: Folder = Here, format: Format = "text") -> None:
+    """Show how this site scans (maker, kernel, thickness, kVp, year) in counts that may be shared; small ones are put together."""
+    import json
+
+    from client.acquisition_profile import acquisition_profile, lines_of
+
+    profile = acquisition_profile(folder)
+    typer.echo(json.dumps(profile, indent=2) if format == "json" else "\n".join(lines_of(profile)))
 
 
 @app.command(epilog="Example: fedild site approve 3f2a91c07b1e")

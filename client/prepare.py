@@ -1,13 +1,15 @@
 """From a folder of DICOM to a prepared cohort: the whole way of a CT, one series at a time, in as many processes as asked for.
 
-The workspace gets ``report.json`` (keyed pseudonyms only), ``items.csv`` (which pseudonym is which file; private, never leaves), ``cache/``,
-``cohort.json`` and, on first use, ``site.key``. Nothing identifying is in names, cache or report.
+The workspace gets ``report.json`` and ``report.html`` (keyed pseudonyms only), ``items.csv`` (which pseudonym is which file; private, never
+leaves), ``cache/``, ``cohort.json`` and, on first use, ``site.key``. Nothing identifying is in names, cache or report.
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,22 +20,26 @@ from client.cases.cohort import number_out
 from client.cases.identity import Pseudonyms, site_secret
 from client.cases.prepared import Prepared
 from client.dicom import tags
-from client.dicom.acquisition import describe_acquisition
+from client.dicom.acquisition import Acquisition, describe_acquisition
 from client.dicom.deidentify import deidentify
-from client.dicom.header import Dismissed, SliceFile, read_full_header, read_headers
+from client.dicom.header import read_full_header, read_headers
 from client.dicom.quality import Subject, check
-from client.dicom.read import read_series
+from client.dicom.read import Reading, read_series
+from client.dicom.residue import residue
 from client.dicom.scan import Series, group, list_files
+from client.dicom.slices import Dismissed, SliceFile
 from client.features import FEATURES
 from client.features.densitometry import densitometry
-from client.outcome import SUMMARY, PrepareReport, Study, build_cohort, collect, study_of, write_items
+from client.outcome import SUMMARY, PrepareReport, Study, build_cohort, collect, study_of, without_copies, write_items
+from client.prepare_page import render
 from client.preprocessing import STEPS
 from client.preprocessing.resample import resample
 from client.processes import Processes
 from client.segmentation import SEGMENTERS
+from client.thumbnail import thumbnail
 from shared_models.core.choices import pick
 from shared_models.core.errors import BadInput, BadStudy
-from shared_models.core.files import canonical_json, sha256, write_json
+from shared_models.core.files import canonical_json, sha256, write_atomic, write_json
 from shared_models.experiment import Preparation
 
 LOGGER = logging.getLogger(__name__)
@@ -41,7 +47,15 @@ CHUNK = 64
 """Headers read in one go by one process."""
 
 
-def prepare_study(series: Series, preparation: Preparation, *, names: Pseudonyms, workspace: Path) -> Study:
+def prepare_study(
+    series: Series,
+    preparation: Preparation,
+    *,
+    names: Pseudonyms,
+    workspace: Path,
+    retain_characteristics: bool = True,
+    shift_dates: bool = True,
+) -> Study:
     """Take one series the whole way: read, de-identify, check, segment, preprocess, describe, cache.
 
     The lung is segmented, and described, on the scanner's own grid; only then the image goes to the model's grid, so that interpolation
@@ -53,13 +67,13 @@ def prepare_study(series: Series, preparation: Preparation, *, names: Pseudonyms
         With the reason why the series cannot be used.
     """
     reading = read_series(series)
-    header = deidentify(read_full_header(reading.slices[len(reading.slices) // 2].path), names)
-    acquisition = describe_acquisition(header)
+    acquisition = _clean_words(reading, names, retain_characteristics=retain_characteristics, shift_dates=shift_dates)
     found = [*reading.findings, *check(Subject(reading.volume, acquisition))]
     for finding in found:
         if finding.severity == "error":
             raise BadStudy(finding.code, finding.text)
-    content = canonical_json([cache.volume_digest(reading.volume), acquisition.as_dict(), [f.as_dict() for f in found]])
+    voxels = cache.volume_digest(reading.volume)
+    content = canonical_json([voxels, acquisition.as_dict(), [f.as_dict() for f in found]])
     path = workspace / "cache" / f"{cache.cache_key(sha256(content.encode()), preparation.digest)}.safetensors"
     try:
         note = cache.load(path).note
@@ -67,7 +81,7 @@ def prepare_study(series: Series, preparation: Preparation, *, names: Pseudonyms
         mask = pick(SEGMENTERS, preparation.segmenter, kind="segmenter")(reading.volume)
         native = Prepared(reading.volume, mask)
         found += check(Subject(reading.volume, acquisition, mask))
-        prepared, described = preprocess(native, preparation)
+        prepared, described = preprocess(native, preparation, gapped=any(finding.code == "GAPPED" for finding in found))
         features = describe(described, preparation)
         summary = {name: features.get(name, math.nan) for name in SUMMARY} if SUMMARY[0] in features else describe_summary(described)
         note = {
@@ -77,15 +91,28 @@ def prepare_study(series: Series, preparation: Preparation, *, names: Pseudonyms
             "acquisition": acquisition.as_dict(),
             "native_spacing_mm": reading.volume.spacing_mm,
             "native_slices": len(reading.volume.hu),
+            "content": voxels,
+            "picture": base64.b64encode(thumbnail(native)).decode(),
         }
         cache.store(path, prepared, note)
     return study_of(path.name, note, reading.left_out)
 
 
-def preprocess(native: Prepared, preparation: Preparation) -> tuple[Prepared, Prepared]:
+def _clean_words(reading: Reading, names: Pseudonyms, *, retain_characteristics: bool, shift_dates: bool) -> Acquisition:
+    header = read_full_header(reading.slices[len(reading.slices) // 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a header does against the standard is no news here, and a warning would print its values
+        clean = deidentify(header, names, retain_characteristics=retain_characteristics, shift_dates=shift_dates)
+        if left := residue(header, clean):
+            raise BadStudy("RESIDUE", "no identifier may be left after de-identification", value=left)
+        return describe_acquisition(clean)
+
+
+def preprocess(native: Prepared, preparation: Preparation, *, gapped: bool = False) -> tuple[Prepared, Prepared]:
     """Run the steps in order, then go to the target grid; return the result and what density features may be taken from.
 
-    That is the last image that still is HU on the scanner's grid: after denoising or harmonising, before clipping or resampling.
+    A series with gaps (thin slices, unseen lung between them) keeps its own slices: what lies between would be invented. Density features come
+    from the last image that still is HU on the scanner's grid: after denoising or harmonising, before clipping or resampling.
     """
     prepared = described = native
     for choice in preparation.steps:
@@ -94,7 +121,7 @@ def preprocess(native: Prepared, preparation: Preparation) -> tuple[Prepared, Pr
             described = prepared
     if preparation.grid_mm is not None:
         z, y, x = preparation.grid_mm
-        prepared = resample(prepared, z_mm=z, y_mm=y, x_mm=x)
+        prepared = resample(prepared, z_mm=prepared.volume.spacing_mm[0] if gapped else z, y_mm=y, x_mm=x)
     return prepared, described
 
 
@@ -120,6 +147,8 @@ def prepare_folder(
     secret: bytes | None = None,
     clinical: Path | None = None,
     processes: int = 1,
+    retain_characteristics: bool = True,
+    shift_dates: bool = True,
     only: Callable[[str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
@@ -142,6 +171,10 @@ def prepare_folder(
         ``clinical.csv``; see `client.cases.clinical`.
     processes : int
         Worker processes; 1 works in this one.
+    retain_characteristics : bool
+        Keep age and sex of the header (PS3.15 E.3.9); without, they come from the clinical table or not at all.
+    shift_dates : bool
+        Keep the days between visits (E.3.6); without, no interval is kept.
     only : callable, optional
         Asked for each path; files that it says no to are not looked at (they are still being copied, say).
     progress : callable, optional
@@ -165,17 +198,20 @@ def prepare_folder(
         paths = [path for path in list_files(folder, leave_out=workspace) if only is None or only(path)]
         chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
         series, dismissed = group(header for chunk in workers.map(read_headers, chunks, lost=_unreadable) for header in chunk)
-        work = partial(_attempt, preparation=preparation, names=names, workspace=workspace)
+        options = {"retain_characteristics": retain_characteristics, "shift_dates": shift_dates}
+        work = partial(_attempt, preparation=preparation, names=names, workspace=workspace, options=options)
         outcomes: list[Study | Dismissed] = []
         for done, outcome in enumerate(workers.map(work, series, lost=_failed), start=1):
             outcomes.append(outcome)
             if progress:
                 progress(done, len(series))
+    outcomes = without_copies(series, outcomes)
     report, items = collect(folder, series, outcomes, dismissed, names)
     pairs = [(one, outcome) for one, outcome in zip(series, outcomes, strict=True) if isinstance(outcome, Study)]
-    report.cohort = build_cohort(pairs, table, names)
+    report.cohort = build_cohort(pairs, table, names, keep_days=shift_dates)
     write_items(workspace / "items.csv", items)
     write_json(workspace / "report.json", report.as_dict())
+    write_atomic(workspace / "report.html", render(report).encode(), mode=0o600, durable=False)
     report.cohort.save(workspace / "cohort.json")
     return report
 
@@ -195,10 +231,10 @@ def check_preparation(preparation: Preparation) -> None:
         pick(FEATURES, choice, kind="feature family")
 
 
-def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, workspace: Path) -> Study | Dismissed:
-    paths = tuple(s.path for s in series.slices)
+def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, workspace: Path, options: dict[str, bool]) -> Study | Dismissed:
+    paths = tuple(dict.fromkeys(s.path for s in series.slices))
     try:
-        return prepare_study(series, preparation, names=names, workspace=workspace)
+        return prepare_study(series, preparation, names=names, workspace=workspace, **options)
     except BadStudy as error:
         reason = error.reason if error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED else "FAILED"
     except Exception as error:  # one series never stops the others; the text stays on this machine
@@ -218,4 +254,4 @@ def _unreadable(paths: list[str]) -> list[SliceFile | Dismissed]:
 
 
 def _failed(series: Series) -> Dismissed:
-    return Dismissed("FAILED", tuple(s.path for s in series.slices), series.series_uid)
+    return Dismissed("FAILED", tuple(dict.fromkeys(s.path for s in series.slices)), series.series_uid)

@@ -153,6 +153,8 @@ def prepare_site(
         _experiment(folder, experiment).preparation if experiment else Preparation(),
         clinical=clinical if clinical.exists() else None,
         processes=processes or len(os.sched_getaffinity(0)),
+        retain_characteristics=site.deidentification.characteristics == "keep",
+        shift_dates=site.deidentification.dates == "shift",
         only=only,
         progress=progress,
     )

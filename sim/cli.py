@@ -99,7 +99,8 @@ def prepare(
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json."""
+    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json and report.html."""
+    from client.outcome import lines_of
     from client.prepare import prepare_folder
     from shared_models.experiment import Preparation
     from sim.experiments import find
@@ -107,7 +108,9 @@ def prepare(
 
     preparation = find(experiment, settings or []).preparation if experiment else Preparation()
     with Progress(quiet=quiet) as progress:
-        prepare_folder(folder, out, preparation, clinical=clinical, processes=_cores(processes), progress=progress.bar("preparing"))
+        report = prepare_folder(folder, out, preparation, clinical=clinical, processes=_cores(processes), progress=progress.bar("preparing"))
+    for line in lines_of(report.outcomes()):
+        typer.echo(line)
     typer.echo(out / "report.json")
 
 
