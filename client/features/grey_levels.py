@@ -100,7 +100,8 @@ def discretised(hu: HU, mask: Bits, bin_width_hu: float) -> GreyLevels:
             remedy="widen bin_width_hu, or look for metal or padding inside the mask",
         )  # fmt: skip
     values = (binned - (low - 1)).astype(np.intp)
-    grid = np.zeros(tuple(n + 2 for n in mask.shape), np.uint8 if high - low < 255 else np.uint16)
+    shape = tuple(n + 2 for n in mask.shape)
+    grid = np.zeros(shape, np.uint8) if high - low < 255 else np.zeros(shape, np.uint16)
     grid.ravel()[inside] = values
     return GreyLevels(grid, inside, values)
 

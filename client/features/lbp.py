@@ -10,6 +10,7 @@ from skimage.feature import local_binary_pattern
 from client.cases.prepared import Prepared
 from client.features.roi import Side
 from client.features.slices import SliceCount, lung_slices
+from client.segmentation.components import Bits, erode
 
 RINGS = ((8, 1), (16, 2))
 """(points, radius in voxels) of each ring."""
@@ -64,9 +65,5 @@ def lbp(prepared: Prepared, *, side: Side = "whole", slices: SliceCount = 16) ->
     return dict(zip(lbp_names(side=side), shares, strict=True))
 
 
-def _deep(mask: np.ndarray, reach: int) -> np.ndarray:
-    padded = np.pad(mask, reach)
-    for axis in range(2):
-        line = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis)  # pyright: ignore[reportCallIssue,reportArgumentType]
-        padded = line.all(axis=-1)
-    return padded
+def _deep(mask: Bits, reach: int) -> Bits:
+    return erode(mask, np.ones((2 * reach + 1, 2 * reach + 1), bool))

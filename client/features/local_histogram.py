@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from client.cases.prepared import Prepared
 from client.features.pleura import SHELLS, depth_mm, shell_numbers
@@ -124,5 +124,5 @@ def texture_map(hu: NDArray[np.floating], mask: NDArray[np.bool_], spacing_mm: t
 
 
 def _cumulative(mixture: tuple[tuple[float, float, float], ...]) -> NDArray[np.float64]:
-    below = sum(share * norm.cdf(EDGES_HU[1:], mean, sd) for share, mean, sd in mixture)
-    return np.append(below[:-1], 1.0)  # pyright: ignore[reportIndexIssue]
+    below = np.sum([share * ndtr((EDGES_HU[1:] - mean) / sd) for share, mean, sd in mixture], axis=0)
+    return np.append(below[:-1], 1.0)

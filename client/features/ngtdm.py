@@ -57,7 +57,7 @@ def tone_differences(grey: GreyLevels, *, force_2d: bool = False) -> tuple[NDArr
     members = _box_sums((grey.grid > 0).astype(np.uint8), force_2d).ravel()[grey.inside]
     around, others = levels - grey.values, members.astype(np.intp) - 1
     difference = np.abs(grey.values - around / np.maximum(others, 1)) * (others > 0)
-    return np.bincount(grey.values)[1:], np.bincount(grey.values, difference)[1:]
+    return np.bincount(grey.values)[1:], np.bincount(grey.values, difference)[1:].astype(np.float64)
 
 
 def _box_sums(grid: NDArray[np.unsignedinteger], flat: bool) -> NDArray[np.unsignedinteger]:

@@ -1,4 +1,4 @@
-"""Depth in the lung: the distance of each voxel to the nearest border of its own side, and shells of equal depth."""
+"""Depth in the lung: the distance of each voxel to the border of its own side, and shells of equal depth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ SHELLS = {"peripheral": (0.0, 5.0), "intermediate": (5.0, 15.0), "central": (15.
 
 
 def depth_mm(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Return the distance of each voxel's centre to the nearest face of its own lung's border, millimetres; 0 outside.
+    """Return the distance of each voxel to its own lung's border, millimetres; 0 outside.
+
+    It is that to the centre of the nearest voxel outside, less half of the smallest voxel edge.
 
     Holes that a slice encloses (vessels, dense disease that the mask left out) are no border. Where the lungs touch the mediastinum that is
     border as well: a mask does not tell pleura from hilum.

@@ -64,9 +64,10 @@ def surface_and_volume(mask: Bits, spacing_mm: tuple[float, float, float]) -> tu
     (1.732051, 0.166667)
     """
     grid = np.pad(mask, 1).view(np.uint8)
-    numbers = np.zeros(tuple(n - 1 for n in grid.shape), np.uint8)
+    depth, height, width = (n + 1 for n in mask.shape)  # of cubes
+    numbers = np.zeros((depth, height, width), np.uint8)
     for k, (z, y, x) in enumerate(CORNERS):
-        numbers |= grid[z : z + numbers.shape[0], y : y + numbers.shape[1], x : x + numbers.shape[2]] << k
+        numbers |= grid[z : z + depth, y : y + height, x : x + width] << k
     cut = np.flatnonzero((numbers != 0) & (numbers != 255))
     kinds = numbers.ravel()[cut]
     counts = np.bincount(kinds, minlength=256)

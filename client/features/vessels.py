@@ -14,7 +14,7 @@ from client.cases.prepared import Prepared
 from client.features.densitometry import thirds_of
 from client.features.pleura import depth_mm
 from client.features.roi import hu_of, side_mask
-from client.segmentation.components import bounding_box
+from client.segmentation.components import bounding_box, dilate
 from client.segmentation.sides import LEFT
 from shared_models.core.arrays import HU
 
@@ -47,13 +47,14 @@ def vessels(
     prepared: Prepared,
     *,
     erode_mm: Annotated[float, Field(ge=0, le=30)] = 3.0,
-    above_hu: Annotated[float, Field(ge=-900, le=0)] = -600.0,
+    above_hu: Annotated[float, Field(ge=-900, le=0)] = -500.0,
     least_vesselness: Annotated[float, Field(gt=0, lt=1)] = 0.2,
 ) -> dict[str, float]:
     """Return the volume of vessels (mL) and its percentage of the eroded lung, for the lungs and their parts.
 
-    A voxel is vessel when it lies deeper than `erode_mm`, is brighter than `above_hu`, and has at any of three scales a vesselness of
-    `least_vesselness` or more. The last column is the share of that volume which answers best at the smallest scale.
+    A voxel is vessel when it lies deeper than `erode_mm`, is brighter than `above_hu`, and has, or touches one that has, at any of three
+    scales a vesselness of `least_vesselness` or more. The last column is the share of the tubular voxels (those that have) which answer best
+    at the smallest scale. Lines and walls of fibrosis are tubes in part, and are counted then.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def vessels(
     erode_mm : float
         Depth below the lung's border at which vessels are counted: pleura and chest wall are no vessels.
     above_hu : float
-        Where a vessel ends: between lung and blood.
+        Where a vessel ends: about half way from lung to blood.
     least_vesselness : float
         From 0 (nothing like a tube) to 1.
 
@@ -85,7 +86,10 @@ def vessels(
     image = np.where(lung, hu[box], np.float32(np.median(hu[box][lung]))).astype(np.float32)  # no edge where the lung ends
     likely = np.flatnonzero(deep & (image > above_hu))
     scores = vesselness(image, likely, prepared.volume.spacing_mm)
-    is_vessel = scores.max(axis=0) >= least_vesselness
+    tubular = scores.max(axis=0) >= least_vesselness
+    core = np.zeros(labels.shape, bool)
+    core.ravel()[likely[tubular]] = True
+    is_vessel = dilate(core, np.ones((3, 3, 3), bool)).ravel()[likely]  # the rim of a tube is no tube by itself
     third = np.broadcast_to(thirds_of(len(labels))[:, None, None], labels.shape).ravel()
     cell = third * 2 + (labels.ravel() == LEFT)
     found = np.bincount(cell[likely[is_vessel]], minlength=6)
@@ -97,8 +101,8 @@ def vessels(
         voxels, of = int(found[cells].sum()), int(room[cells].sum())
         out[f"{region}_vessel_ml"] = voxels * prepared.volume.voxel_ml
         out[f"{region}_vessel_percent"] = 100.0 * voxels / of if of else math.nan
-    smallest = int((scores.argmax(axis=0)[is_vessel] == 0).sum())
-    return out | {"small_vessel_percent": 100.0 * smallest / int(is_vessel.sum()) if is_vessel.any() else math.nan}
+    smallest = int((scores.argmax(axis=0)[tubular] == 0).sum())
+    return out | {"small_vessel_percent": 100.0 * smallest / int(tubular.sum()) if tubular.any() else math.nan}
 
 
 def vesselness(hu: HU, places: NDArray[np.intp], spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
