@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ def collect(
         gone = {path for left in outcome.left_out for path in left.paths}
         items += [(item, s.path) for s in one.slices if s.path not in gone]
     for left in turned_away:
-        item = names.item("left", left.reason, str(Path(left.paths[0]).relative_to(folder)))
+        item = names.item("left", left.reason, os.path.relpath(left.paths[0], folder))
         items += [(item, path) for path in left.paths]
         if left.is_skipped:
             report.skipped.append({"item": item, "reason": left.reason})

@@ -3,6 +3,7 @@
 [site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
            watch (the inbox) and prepare_for (an experiment TOML)
 [policy]   models, tasks, strategies, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] of differential privacy
+[receiver] of studies that are pushed here; [pacs] to fetch studies from; [limits] of one study (client/intake/settings.py)
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
 
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from client.intake.settings import Pacs, Receiver, StudyLimits
 from shared_models.core.choices import Section, load_toml, validated
 from shared_models.experiment import Name
 
@@ -93,6 +95,9 @@ class Site(Section):
     site: Place
     policy: Policy = Policy()
     server: Link | None = None
+    receiver: Receiver | None = None
+    pacs: Pacs | None = None
+    limits: StudyLimits = StudyLimits()
     folder: Path = Path()
 
     @staticmethod
