@@ -21,7 +21,8 @@ LOOK_S = 0.5
 ROLES = {
     "flower-superlink": "superlink",
     "flower-superexec": "superexec",
-    "flower-supernode": "supernode",
+    "client.node": "supernode",
+    "client.executor": "superexec",
     "flwr-serverapp": "server app",
     "flwr-clientapp": "messenger",
     "server.door": "door",
@@ -30,7 +31,7 @@ ROLES = {
     "server.runs.start": "start",
     "/flwr ": "flwr command",
 }
-"""What stands on a process's command line, and what we call it."""
+"""What a process is called, or what stands on its command line, and what we call it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def processes_of(folder: Path) -> dict[int, str]:
     found = {int(up["pid"]): "supervisor"}
     for pid in marked(str(up["mark"])):
         with suppress(OSError):
-            role = role_of((Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            called, command = ((Path("/proc") / str(pid) / name).read_bytes() for name in ("comm", "cmdline"))
+            role = role_of((command if called.decode().strip() not in ROLES else called).replace(b"\0", b" ").decode(errors="replace"))
             if role is not None and pid not in found:
                 found[pid] = role
     return found

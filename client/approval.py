@@ -5,7 +5,8 @@ after an upgrade the site approves anew. Entries are signed with the site's appr
 is kept among the secrets, so that an older file, or an old line appended anew, counts for nothing.
 
     approvals.jsonl             the signed entries      pending/<digest>.json   experiments that were asked for and wait for a decision
-    secrets/approvals.last      number and hash of the last entry
+    secrets/approvals.last      number and hash of the  decided/<digest>.json   those that were decided since, to be read again
+                                last entry
 """
 
 from __future__ import annotations
@@ -138,6 +139,11 @@ class Approvals:
         """Return the experiments that wait for a decision."""
         return [Experiment.from_json(path.read_text(encoding="utf-8")) for path in sorted((self.folder / "pending").glob("*.json"))]
 
+    def settings(self, digest: str) -> Experiment | None:
+        """Return the experiment with this digest if the server ever asked for it here."""
+        paths = (self.folder / name / f"{digest}.json" for name in ("pending", "decided"))
+        return next((Experiment.from_json(path.read_text(encoding="utf-8")) for path in paths if path.exists()), None)
+
     def decide(self, decision: Decision, *, kind: Kind, name: str, digest: str) -> Approval:
         """Sign a decision and append it.
 
@@ -156,7 +162,10 @@ class Approvals:
         # First the list: after a crash between the two it holds one decision more than is counted, and that one is signed too.
         write_atomic(self.path, old + line + b"\n", mode=0o600)
         write_json(self.last, {"counter": entry.counter, "hash": sha256(line)}, mode=0o600)
-        (self.folder / "pending" / f"{digest}.json").unlink(missing_ok=True)
+        waited = self.folder / "pending" / f"{digest}.json"
+        if waited.exists():  # kept, so that what was signed can be read afterwards
+            (self.folder / "decided").mkdir(mode=0o700, exist_ok=True)
+            waited.replace(self.folder / "decided" / waited.name)
         self.audit.note(decision, digest=digest, name=name, kind=kind, counter=entry.counter)
         return entry
 

@@ -208,8 +208,18 @@ def approvals(folder: Folder = Here, format: Format = "text") -> None:
     rows = decisions(folder)
     if format == "json":
         typer.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        typer.echo("nothing waits for a decision, and nothing was decided; an experiment is listed when the server first asks for it", err=True)
     for row in rows if format != "json" else ():
         typer.echo(f"{row['digest'][:12]}  {row['decision']:9s} {row['kind']:10s} {row['name']}  {row['about']}")
+
+
+@app.command(epilog="Example: fedild site show 3f2a91c07b1e")
+def show(what: What, folder: Folder = Here) -> None:
+    """Print every setting of an experiment that waits for approval or was approved here, as TOML: what `approve` would sign."""
+    from client.station import settings_of
+
+    typer.echo(settings_of(folder, what))
 
 
 @app.command(epilog="Example: fedild site status --format json")
@@ -218,12 +228,13 @@ def status(folder: Folder = Here, format: Format = "text") -> None:
     import json
 
     from client.station import standing
+    from shared_models.core.wording import lines_of
 
     now = standing(folder)
     if format == "json":
         typer.echo(json.dumps(now, indent=2))
-    for name, value in now.items() if format != "json" else ():
-        typer.echo(f"{name:14s} {value}")
+    for line in lines_of(now) if format != "json" else ():
+        typer.echo(line)
 
 
 @app.command(epilog="Example: fedild site log --lines 50")
@@ -253,6 +264,8 @@ def what_left(folder: Folder = Here, format: Format = "text") -> None:
     rows = departures(folder)
     if format == "json":
         typer.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        typer.echo("nothing has left", err=True)
     for row in rows if format != "json" else ():
         metrics = " ".join(f"{name}={value}" for name, value in row["metrics"].items())
         typer.echo(f"{row['time']}  run {row['run']}  round {row['round']:4d}  {row['bytes']:>12,d} bytes  {row['keys']:4d} arrays  {metrics}")

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import socket
+import sys
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -210,6 +211,15 @@ def place(subject: Subject) -> Finding:
     return Finding("good", "writable")
 
 
+def interpreter(subject: Subject) -> Finding:
+    """The daemon's user can run this Python: the systemd unit hides the homes."""
+    del subject
+    found = Path(sys.executable).resolve()
+    if found.is_relative_to("/root") or found.is_relative_to("/home"):
+        return Finding("warning", "lies in somebody's home", "make the environment with the system's Python: the daemon cannot run this one")
+    return Finding("good", f"Python {sys.version_info.major}.{sys.version_info.minor}")
+
+
 def approvals(subject: Subject) -> Finding:
     """The list of approvals is whole, and nothing waits."""
     mine = Approvals(subject.folder)
@@ -228,6 +238,7 @@ def audit(subject: Subject) -> Finding:
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "keys": keys,
     "folder": place,
+    "python": interpreter,
     "server": joined,
     "dns": dns,
     "port": port,

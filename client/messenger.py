@@ -1,6 +1,6 @@
 """`flwr-clientapp` as a hospital runs it: Flower's own program, which looks at an app bundle before it is unpacked or imported.
 
-Flower starts ``flwr-clientapp`` by name for every message; the site's supervisor puts a folder with a script of that name first on the PATH.
+The site's executor (`client/executor`) runs it for every message, in a process of its own.
 A bundle without code is let through: the installed package runs. One with code runs only when the site has approved exactly its bytes. Texts
 of exceptions, which Flower would send to the server, are replaced by a code.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -17,9 +16,8 @@ from typing import Any
 
 from client.approval import Approvals
 from shared_models.core.errors import Refused
-from shared_models.core.files import sha256, write_atomic
+from shared_models.core.files import sha256
 
-PROGRAM = "flwr-clientapp"
 CODELESS = {".md", ".toml"}
 BESIDES = {"LICENSE", ".info/CONTENT"}
 OURS = "client.app:app"
@@ -67,13 +65,6 @@ def is_codeless(content: bytes) -> bool:
 
 def _leads_out(name: str) -> bool:
     return name.startswith("/") or "\\" in name or ".." in name.split("/")
-
-
-def write_program(folder: Path) -> Path:
-    """Write the script that stands in for Flower's program into ``bin`` of the site folder and return that folder."""
-    script = f"#!{sys.executable}\nfrom client.messenger import main\n\nmain()\n"
-    write_atomic(folder / "bin" / PROGRAM, script.encode(), mode=0o700)
-    return folder / "bin"
 
 
 def main() -> None:

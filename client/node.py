@@ -11,10 +11,13 @@ import os
 import ssl
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+LOOK_S = 1.0
+"""Seconds between two looks for a message, and for a reply that is ready."""
 GAVE_UP = 1
 """Exit code of a SuperNode that has given up; the supervisor asks the server why."""
 BROKEN = (TimeoutError, ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -37,6 +40,7 @@ def is_broken_line(error: BaseException) -> bool:
 def main() -> None:
     """Run Flower's program on this process's arguments and end the process with it."""
     from flwr.supercore.retry import http_retry
+    from flwr.supernode import start_client_internal
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     plain = http_retry.RetryInvoker
@@ -45,6 +49,7 @@ def main() -> None:
         return plain(*arguments, should_giveup=lambda error: not is_broken_line(error) and should_giveup(error), **more)
 
     http_retry.RetryInvoker = patient  # type: ignore[assignment, misc]
+    start_client_internal.time = _Impatient()  # type: ignore[assignment]
     threading.excepthook = lambda failed: _end(GAVE_UP, failed.exc_value)
     try:
         flower_supernode()
@@ -53,6 +58,17 @@ def main() -> None:
     except BaseException as error:
         _end(GAVE_UP, error)
     _end(0)
+
+
+class _Impatient:
+    """The `time` of Flower's loop, which sleeps 3 s whenever it finds nothing to do: at both ends of a round a site waited for nothing."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than `LOOK_S`."""
+        time.sleep(min(seconds, LOOK_S))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

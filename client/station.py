@@ -15,7 +15,7 @@ from client.audit import AuditLog
 from client.expiry import days_left, warning
 from client.intake.queue import Queue
 from client.site import Site
-from shared_models.core.errors import Refused
+from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import read_json
 from shared_models.core.locks import is_locked
 from shared_models.experiment import Experiment
@@ -51,6 +51,24 @@ def decisions(folder: Path) -> list[dict[str, Any]]:
         for one in standing
         if one.digest not in waiting
     ]
+
+
+def settings_of(folder: Path, word: str) -> str:
+    """Return all settings of the experiment that `word` means, as TOML: with every default written out.
+
+    Raises
+    ------
+    BadInput
+        An app, or an experiment that was approved from a file and never asked for: that file holds its settings.
+    """
+    import tomli_w
+
+    approvals = Approvals(folder)
+    _, name, digest = approvals.find(word)
+    experiment = Experiment.load(word).for_sites() if Path(word).suffix == ".toml" else approvals.settings(digest)
+    if experiment is None:
+        raise BadInput("only what the server has asked for can be shown", value=f"{name} {digest[:12]}", remedy="read the file it was approved from")
+    return f"# {digest}\n{tomli_w.dumps(experiment.model_dump(mode='json', exclude_none=True))}".rstrip()
 
 
 def standing(folder: Path) -> dict[str, Any]:
@@ -164,8 +182,12 @@ def unfinished(workspace: Path) -> set[str]:
 def _experiment(folder: Path, word: str) -> Experiment:
     if Path(word).suffix == ".toml":
         return Experiment.load(word)
-    digest = Approvals(folder).find(word)[2]
-    return next(one for one in Approvals(folder).pending() if one.digest == digest)
+    approvals = Approvals(folder)
+    _, name, digest = approvals.find(word)
+    experiment = approvals.settings(digest)
+    if experiment is None:
+        raise BadInput("only what the server has asked for is known by its digest", value=name, remedy="give the path of its TOML")
+    return experiment
 
 
 def _about(experiment: Experiment) -> str:

@@ -12,14 +12,12 @@ import os
 import secrets
 import socket
 import sys
-import sysconfig
 from pathlib import Path
 
 from client.approval import Approvals, code_digest
 from client.expiry import ExpiryWatch
 from client.identity import check_keys
 from client.link import why_refused
-from client.messenger import write_program
 from client.resident import is_listening, socket_path
 from client.site import Site
 from shared_models.core.errors import BadInput
@@ -74,7 +72,7 @@ def programs_of(folder: Path) -> list[Program]:
     home = folder / "flwr"
     home.mkdir(exist_ok=True, mode=0o700)
     here = {"FLWR_HOME": str(home), "FEDILD_SITE": str(folder), "FEDILD_SOCKET": str(listens)}
-    path = os.pathsep.join((str(write_program(folder)), str(_flower("flwr").parent), os.environ.get("PATH", os.defpath)))
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     port = _free_port()
     own_interface = ("--host", "127.0.0.1", "--port", str(port))
     guarded = ("--superexec-auth-secret-file", str(secret))
@@ -105,7 +103,7 @@ def programs_of(folder: Path) -> list[Program]:
     )
     executor = Program(
         "superexec",
-        (str(_flower("flower-superexec")), "--insecure", "--runtime-api-address", f"127.0.0.1:{port}", *guarded),
+        (*_executor(), "--insecure", "--runtime-api-address", f"127.0.0.1:{port}", *guarded),
         environment={**here, **LEAN, "PATH": path},
         folder=home,
     )
@@ -114,13 +112,12 @@ def programs_of(folder: Path) -> list[Program]:
     return [worker, node, executor, *([watch] if site.site.watch else []), *([receive] if site.receiver else [])]
 
 
-def _flower(name: str) -> Path:
-    here = Path(sys.executable).parent / name
-    return here if here.exists() else Path(sysconfig.get_path("scripts")) / name
-
-
 def _node() -> tuple[str, ...]:
     return (sys.executable, "-m", "client.node")
+
+
+def _executor() -> tuple[str, ...]:
+    return (sys.executable, "-m", "client.executor")
 
 
 def _free_port() -> int:

@@ -134,7 +134,8 @@ def status(
     run: Annotated[str | None, typer.Argument(help="A run; without it, the server.")] = None, folder: Folder = HERE, output: Format = "text"
 ) -> None:
     """Show how the server, or a run, stands."""
-    from server.status import lines_of, run_status, server_status
+    from server.status import run_status, server_status
+    from shared_models.core.wording import lines_of
 
     server = _open(folder)
     found = server_status(server) if run is None else run_status(server, run)

@@ -21,8 +21,8 @@ from server.runs.standing import read_standing
 from shared_models.core.errors import FedILDError
 from shared_models.core.locks import is_locked
 
-ASK_S = 20.0
-"""Seconds between two questions to Flower about a run whose server app is alive."""
+ASK_S = 60.0
+"""Seconds between two questions to Flower about a run whose server app is alive: each starts a program that imports for seconds."""
 SETTLE_S = 3.0
 """Seconds between two looks after which a server app that does not hold its lock is taken for dead."""
 START_S = 180.0

@@ -17,6 +17,7 @@ from server.folder import ServerFolder
 from server.runs.place import HOME
 from shared_models.core.errors import FedILDError
 from shared_models.core.files import write_atomic
+from shared_models.core.locks import is_locked
 from shared_models.core.supervision import LEAN, OFFLINE
 
 CONNECTION = "fedild"
@@ -86,8 +87,10 @@ def flwr(server: ServerFolder, *arguments: str, folder: Path | None = None) -> d
     Raises
     ------
     FlowerFailed
-        It ended otherwise, or took too long; the text is Flower's.
+        The server is not up; or the command ended otherwise or took too long, and the text is Flower's.
     """
+    if not is_locked(server.path / "up.lock"):
+        raise FlowerFailed("the server must be up for this", value=server.path, remedy="`fedild server up` in another terminal, or its service")
     write_connection(server)
     try:
         done = subprocess.run(

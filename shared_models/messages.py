@@ -1,7 +1,7 @@
 """Job and Update, and their two outer forms: Flower records on the network, one frame of bytes on a site's local socket.
 
-This is the only file that knows the keys. Nothing here is a pickle: arrays travel as Flower Arrays or safetensors, everything else as
-JSON text and plain numbers.
+This is the only file that knows the keys. Nothing here is a pickle: arrays travel as safetensors, everything else as JSON text and
+plain numbers.
 
     kind    a Job asks for                                         its Update carries
     hello   who is there                                           nothing
@@ -12,10 +12,7 @@ JSON text and plain numbers.
 
 from __future__ import annotations
 
-import functools
-import io
 import json
-import math
 import re
 import struct
 from dataclasses import dataclass, field
@@ -25,7 +22,7 @@ import numpy as np
 
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput, BadState
-from shared_models.core.files import canonical_json, pack_state, unpack_state
+from shared_models.core.files import canonical_json, pack_state, unpack_state, view_state
 from shared_models.core.state import digest
 
 if TYPE_CHECKING:
@@ -177,6 +174,11 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
 
 
 # --- Flower records -------------------------------------------------------------------------------------------------------------------
+#
+# All arrays of a state travel as the bytes of one safetensors file in one Flower Array: the network asks for each object of a message on its
+# own, and a network of 60 arrays would be 120 questions a site and round.
+
+SAFETENSORS = "safetensors"
 
 
 class Packed(dict[str, np.ndarray]):
@@ -191,7 +193,7 @@ class Packed(dict[str, np.ndarray]):
 
     def __init__(self, state: State) -> None:
         self.record = _array_record(state)
-        super().__init__(_numpy_state(self.record, views=True))
+        super().__init__(view_state(self.record[SAFETENSORS].data) if self.record else {})
 
 
 def _array_record(state: State) -> Any:
@@ -199,50 +201,31 @@ def _array_record(state: State) -> Any:
 
     if isinstance(state, Packed):
         return state.record
-    # The bytes that Array(value) would make with numpy.save, in one copy and without writing the same headers anew each round.
-    arrays = {key: np.asarray(value, order="C") for key, value in state.items()}
-    return ArrayRecord(
-        {
-            key: Array(str(value.dtype), value.shape, "numpy.ndarray", b"".join((_npy_header(value.dtype.str, value.shape), value.data)))
-            for key, value in arrays.items()
-        }
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
-    return file.getvalue()
-
-
-@functools.lru_cache(maxsize=4096)
-def _read_npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    file = io.BytesIO(header)
-    np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)
+    if not state:
+        return ArrayRecord({})
+    data = pack_state(state)
+    return ArrayRecord({SAFETENSORS: Array("uint8", (len(data),), SAFETENSORS, data)})
 
 
 def broadcast(job: Job) -> RecordDict:
     """Return the content of one Flower message; the array records may be shared by the messages to all sites, which saves copies."""
-    from flwr.app import ConfigRecord, RecordDict
-
-    return RecordDict(
-        {"head": ConfigRecord({"json": canonical_json(job_head(job))}), "state": _array_record(job.state), "extra": _array_record(job.extra)}
-    )
+    return _content(job_head(job), job)
 
 
 def read_job(content: RecordDict) -> Job:
-    """Read a Job out of a Flower message's content."""
+    """Read a Job out of a Flower message's content.
+
+    Raises
+    ------
+    BadInput, BadState
+        As `read_update`.
+    """
     return _read(content, Job)
 
 
 def update_content(update: Update) -> RecordDict:
     """Return the content of a Flower reply."""
-    from flwr.app import ConfigRecord, RecordDict
-
-    head = ConfigRecord({"json": canonical_json(update_head(update))})
-    return RecordDict({"head": head, "state": _array_record(update.state), "extra": _array_record(update.extra)})
+    return _content(update_head(update), update)
 
 
 def read_update(content: RecordDict) -> Update:
@@ -251,45 +234,40 @@ def read_update(content: RecordDict) -> Update:
     Raises
     ------
     BadInput, BadState
-        Missing records, other fields, arrays that are not plain numbers.
+        Other records or fields, arrays that are not plain numbers.
     """
     return _read(content, Update)
+
+
+def _content(head: dict[str, Any], message: Job | Update) -> RecordDict:
+    from flwr.app import ConfigRecord, RecordDict
+
+    arrays = {name: _array_record(state) for name, state in (("state", message.state), ("extra", message.extra)) if state}
+    return RecordDict({"head": ConfigRecord({"json": canonical_json(head)}), **arrays})
 
 
 def _read(content: RecordDict, like: Any) -> Any:
     try:
         head = json.loads(str(content["head"]["json"]))  # type: ignore[index]
-        records = {name: content[name] for name in ("state", "extra")}
+        arrays = {name: _arrays(content[name], views=like is Update) if name in content else {} for name in ("state", "extra")}
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise BadInput(f"a message holds the records head, state and extra of a {like.__name__}", value=sorted(content)) from None
-    if len(content) != 3 or not isinstance(head, dict):
+        raise BadInput(f"a message holds the records of a {like.__name__}: head, state, extra", value=sorted(content)) from None
+    if content.keys() - {"head", "state", "extra"} or not isinstance(head, dict):
         raise BadInput(f"a message holds only the records of a {like.__name__}", value=sorted(content))
-    return _read_head(head, like, {name: _numpy_state(record, views=like is Update) for name, record in records.items()})
+    return _read_head(head, like, arrays)
 
 
-def _numpy_state(record: Any, *, views: bool) -> State:
-    state = {}
-    for key, array in record.items():
-        try:
-            value = _numpy(array, views=views)
-        except Exception as error:
-            raise BadState("an array must be readable as numpy without pickle", value=type(error).__name__) from None
-        if value.dtype.kind not in "fiub":
-            raise BadState(f"{key!r} must hold numbers", value=str(value.dtype))
-        state[key] = value
-    return state
+def _arrays(record: Any, *, views: bool) -> State:
+    from flwr.app import ArrayRecord
 
-
-def _numpy(array: Any, *, views: bool) -> np.ndarray:
-    data = array.data
-    if array.stype == "numpy.ndarray" and data[:8] == b"\x93NUMPY\x01\x00":
-        start = 10 + int.from_bytes(data[8:10], "little")
-        shape, fortran, dtype = _read_npy_header(data[:start])
-        # What numpy.load gives, without parsing the same header again each round; everything unusual is left to it.
-        if not fortran and dtype.kind in "fiub" and math.prod(shape) * dtype.itemsize == len(data) - start:
-            view = np.frombuffer(data, dtype, offset=start).reshape(shape)
-            return view if views else view.copy()
-    return array.numpy()
+    if not isinstance(record, ArrayRecord):
+        raise TypeError
+    if not record:
+        return {}
+    if list(record) != [SAFETENSORS] or record[SAFETENSORS].stype != SAFETENSORS:
+        raise BadState("the arrays of a message are the bytes of one safetensors file")
+    state = view_state(record[SAFETENSORS].data)
+    return state if views else {key: value.copy() for key, value in state.items()}
 
 
 # --- frames of bytes on the local socket ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A round: send the global model to every site of the roster; take replies as they come, check each, spool the valid ones; when all have
 answered or the deadline has passed, count valid replies against the quorum; aggregate; checkpoint; tell the caller what happened. A site
 that died is asked again when it is back while others are still at work. A round without a quorum is repeated after a pause, then the run
-stops with a status: never is a model released on fewer sites than agreed.
+stops with a status: never is a model released on fewer sites than agreed. A run that waits for people to approve it waits for days.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ from shared_models.messages import Job, Packed
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-PAUSE_S = (5.0, 15.0, 45.0, 120.0)
+PAUSE_S = (5.0, 15.0, 45.0, 120.0, 300.0)
 """Pauses before a round of a deployment is repeated, one after another; the last one repeats. A pause is no longer than the deadline."""
+
+UNDECIDED = "E_NOT_APPROVED"
+APPROVAL_S = 7 * 86400.0
+"""Seconds that a run waits, beside its repetitions, for people at the sites to approve its experiment; meanwhile `status` names these sites."""
 
 
 @dataclass
@@ -124,9 +128,13 @@ def run_rounds(
         brought = receipts.of(list(roster.values())) if receipts else {}
         job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule, receipts=brought)
         valid: list[str] = []
-        for attempt in range(1, settings.retries + 2):
+        records: dict[str, SiteRecord] = {}
+        patience = time.monotonic() + APPROVAL_S
+        attempt, undecided = 0, 0
+        while attempt - undecided <= settings.retries:
+            attempt += 1
             if attempt > 1 and sites is not None:  # the sites of a simulation would fail in the same way at once
-                _pause(attempt, settings, missing=sorted(set(sites) - set(valid)), waiting=waiting)
+                _pause(attempt, settings, missing=[_named(site, records) for site in sorted(set(sites) - set(valid))], waiting=waiting)
                 refresh(grid, roster, sites, timeout_s=0.0, waiting=waiting)
             began = time.monotonic()
             spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable)
@@ -145,6 +153,9 @@ def run_rounds(
                 valid = [site for site, record in records.items() if total is not None and record.refused is None]
             if len(valid) >= settings.quorum:
                 break
+            # A quorum that only waits for people to decide is no failure: the attempt is not counted.
+            decided = sum(record.refused == UNDECIDED for record in records.values()) + len(valid) < settings.quorum
+            undecided += sites is not None and not decided and time.monotonic() < patience
         else:
             if not asked:
                 spool.clear()
@@ -197,6 +208,10 @@ def judge(
             senders.check(update, run=job.run, round=job.round, site=site)
             metrics[site] = update.metrics
     return dict(sorted(metrics.items()))
+
+
+def _named(site: str, records: Mapping[str, SiteRecord]) -> str:
+    return f"{site} (to approve)" if site in records and records[site].refused == UNDECIDED else site
 
 
 def _pause(attempt: int, settings: Federation, *, missing: list[str], waiting: Waiting | None) -> None:

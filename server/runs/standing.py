@@ -5,7 +5,7 @@ code      why it was interrupted or failed: a fixed word
 sites quorum deadline_s      as declared
 flower_run_ids               Flower's numbers of this run, one for each time its server app was started
 round rounds                 how far it is
-waiting_for                  sites that are being waited for now
+waiting_for                  sites that are being waited for now; "(to approve)" where a person there has to approve the experiment first
 degraded missing             whether a round went without a site, and each missing site's rounds and share of the patients
 """
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import tomli_w
 from client.approval import Approvals
 from client.audit import AuditLog
 from client.identity import make_site
-from client.messenger import check_bundle, is_codeless, write_program
+from client.messenger import check_bundle, is_codeless
 from shared_models.core.errors import Refused
 from shared_models.core.files import sha256
 
@@ -79,14 +77,6 @@ def test_an_approved_bundle_passes_until_it_is_revoked_or_altered(tmp_path: Path
     approvals.decide("revoked", kind="app", name="shop.tool", digest=sha256(new))
     with pytest.raises(Refused):
         check_bundle(new, tmp_path)
-
-
-def test_the_program_stands_in_for_flowers_own(tmp_path: Path) -> None:
-    folder = write_program(tmp_path)
-    assert (folder / "flwr-clientapp").stat().st_mode & 0o777 == 0o700
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "FEDILD_SITE": str(tmp_path)}
-    said = subprocess.run([folder / "flwr-clientapp", "--help"], env=environment, capture_output=True, text=True, timeout=120, check=True)
-    assert "--token" in said.stdout
 
 
 def test_flower_has_the_three_names_that_are_replaced() -> None:

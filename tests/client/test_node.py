@@ -50,6 +50,21 @@ def test_a_circle_of_causes_ends() -> None:
     assert not is_broken_line(one)
 
 
+def test_flowers_loop_looks_again_after_a_second() -> None:
+    import inspect
+
+    from flwr.supernode import start_client_internal
+
+    from client.node import LOOK_S, _Impatient
+
+    assert "time.sleep(3)" in inspect.getsource(start_client_internal), "Flower waits in another way now: look at it again"
+    began = time.monotonic()
+    _Impatient().sleep(3.0)
+    _Impatient().sleep(0.01)
+    assert LOOK_S <= time.monotonic() - began < 2.5
+    assert abs(_Impatient().time() - time.time()) < 1.0
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[[int], subprocess.Popen]]:
     make_site(tmp_path / "site", "a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,12 @@ def test_the_whole_way(site: Path, tmp_path: Path) -> None:
     assert "telephone" in said
     experiment = table_experiment()
     job = job_of(experiment)
+    assert "nothing waits" in run("approvals", "--folder", site)
+    assert "nothing has left" in run("what-left", "--folder", site)
     assert worker_of(site).handle(job).code == "E_NOT_APPROVED"
     assert "waiting" in run("approvals", "--folder", site)
+    shown = run("show", experiment.digest[:12], "--folder", site)
+    assert Experiment.model_validate(tomllib.loads(shown)).digest == experiment.digest
     assert "approved experiment table" in run("approve", experiment.digest[:12], "--folder", site)
     rows = json.loads(run("approvals", "--folder", site, "--format", "json"))
     assert [(row["decision"], row["name"]) for row in rows] == [("approved", "table")]
@@ -75,6 +80,7 @@ def test_the_whole_way(site: Path, tmp_path: Path) -> None:
     status = json.loads(run("status", "--folder", site, "--format", "json"))
     assert (status["site"], status["server"], status["up"], status["messages left"]) == ("alpha", "localhost:9443", False, 1)
     assert status["last"].split()[1:4] == ["released", "run", "1"]
+    assert run("show", experiment.digest[:12], "--folder", site) == shown, "what was signed can be read afterwards"
     assert "revoked experiment table" in run("reject", "table", "--folder", site)
     assert worker_of(site).handle(replace(job, round=2)).code == "E_NOT_APPROVED"
     assert "lines, all whole" in run("audit", "verify", "--folder", site)
@@ -86,6 +92,7 @@ def test_approving_a_file_before_it_is_asked_for(site: Path, tmp_path: Path) -> 
     run("approve", toml_of(experiment, tmp_path / "table.toml"), "--folder", site)
     assert worker_of(site).handle(job_of(experiment)).code == ""
     (tmp_path / "shop.tool.1-0.0123abcd.fab").write_bytes(b"zip")
+    assert "read the file it was approved from" in str(refused("show", experiment.digest[:12], "--folder", site))
     assert "approved app shop.tool" in run("approve", tmp_path / "shop.tool.1-0.0123abcd.fab", "--folder", site)
     assert "rejected" in run("reject", toml_of(table_experiment(rounds=9), tmp_path / "other.toml"), "--folder", site)
 

@@ -57,8 +57,8 @@ def up(site: Path) -> Iterator[Callable[[], subprocess.Popen]]:
     def start() -> subprocess.Popen:
         script = (
             "import os, sys\nfrom pathlib import Path\nimport client.supervisor as s\n"
-            "s._flower = lambda name: Path(os.environ['FEDILD_TEST_PROGRAMS']) / name\n"
-            "s._node = lambda: (str(s._flower('flower-supernode')),)\ns.PAUSES_S = (0.2,)\ns.supervise(Path(sys.argv[1]))\n"
+            "where = Path(os.environ['FEDILD_TEST_PROGRAMS'])\ns._node = lambda: (str(where / 'flower-supernode'),)\n"
+            "s._executor = lambda: (str(where / 'flower-superexec'),)\ns.PAUSES_S = (0.2,)\ns.supervise(Path(sys.argv[1]))\n"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         started.append(subprocess.Popen([sys.executable, "-c", script, str(site)], env=environment))
@@ -108,7 +108,6 @@ def test_up_restart_and_down(site: Path, up: Callable[[], subprocess.Popen], tmp
     assert said["env"]["FLWR_DISABLE_UPDATE_CHECK"] == "1"
     assert said["env"]["FLWR_HOME"] == str(site / "flwr")
     assert said["env"]["FEDILD_SOCKET"] == str(socket_path(site))
-    assert said["env"]["PATH"].split(os.pathsep)[0] == str(site / "bin")  # our look at app bundles comes first
     arguments = said["argv"]
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     assert "--insecure" not in arguments

@@ -26,8 +26,9 @@ from server.identity import (
     make_server_certificate,
     read_certificate,
 )
-from server.status import lines_of, server_status
+from server.status import server_status
 from shared_models.core.errors import BadInput, FedILDError, Refused
+from shared_models.core.wording import lines_of
 
 
 @pytest.fixture

@@ -456,6 +456,39 @@ def test_a_site_that_comes_back_in_the_pause_takes_part_in_the_repetition(tmp_pa
     assert trained.count("delta") == trained.count("epsilon") == 1  # what was answered in the first attempt stands
 
 
+def test_a_run_waits_for_people_to_approve_it_and_says_for_whom(tmp_path: Path, pauses: list[float], monkeypatch: Any) -> None:
+    undecided = {"alpha": 7, "beta": 3, "gamma": 1}  # times that each is asked before somebody there approves
+
+    def asked(name: str) -> Handle:
+        def handle(job: Job) -> Update:
+            if job.kind == "fit" and undecided.get(name, 0) > 0:
+                undecided[name] -= 1
+                return Update(run=job.run, round=job.round, site=name, code="E_NOT_APPROVED")
+            return site(name)(job)
+
+        return handle
+
+    said: list[list[str]] = []
+    note = Standing.waiting
+    monkeypatch.setattr(Standing, "waiting", lambda self, sites: (said.append(sites), note(self, sites))[1])
+    grid = LoopGrid({name: asked(name) for name in FIVE})
+    deployed(tmp_path, grid, experiment_of(rounds=1, quorum=4, retries=0, deadline_s=100.0))
+    (line,) = read_rounds(tmp_path / "rounds.jsonl")
+    assert (line["attempt"], line["missing"]) == (4, ["alpha"]), "the quorum was there as soon as beta had approved"
+    assert ["alpha (to approve)", "beta (to approve)", "gamma (to approve)"] in said
+    assert ["alpha (to approve)", "beta (to approve)"] in said
+    assert pauses == [5.0, 15.0, 45.0]
+
+
+def test_waiting_for_approval_ends(tmp_path: Path, pauses: list[float], monkeypatch: Any) -> None:
+    monkeypatch.setattr(rounds, "APPROVAL_S", 0.0)
+    grid = LoopGrid({name: lambda job: Update(run=job.run, round=job.round, code="E_NOT_APPROVED") for name in FIVE})
+    with pytest.raises(Interrupted) as stopped:
+        deployed(tmp_path, grid, experiment_of(retries=2, deadline_s=100.0))
+    assert stopped.value.code == "E_QUORUM"
+    assert len(pauses) == 2
+
+
 def test_all_updates_rejected_nothing_is_released_and_the_run_stops_with_a_status(tmp_path: Path, pauses: list[float]) -> None:
     def poisoned(name: str) -> Handle:
         def handle(job: Job) -> Update:

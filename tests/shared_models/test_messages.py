@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 from contextlib import suppress
@@ -17,12 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared_models.core.errors import BadInput, BadState
-from shared_models.core.files import pack_state
+from shared_models.core.files import pack_state, unpack_state, view_state
 from shared_models.core.state import digest
 from shared_models.messages import (
     FRAME_LIMIT,
     HEADER_BYTES,
     MESSAGE_TYPES,
+    SAFETENSORS,
     Job,
     Update,
     broadcast,
@@ -135,29 +135,57 @@ def test_a_job_of_an_unknown_kind() -> None:
         read_job(content)
 
 
-def npy(array: np.ndarray, **header: Any) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, allow_pickle=True)
-    return file.getvalue()
+def bytes_of(header: object, body: bytes = b"") -> bytes:
+    """A safetensors file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
 
 
-def _huge() -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
-    return file.getvalue() + b"1234"
+def entry(dtype: object = "F32", shape: object = (2,), place: object = (0, 8)) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": place}
 
 
-BAD_ARRAYS = {
-    "objects": Array("object", (1,), "numpy.ndarray", npy(np.array([{"a": 1}], object))),
-    "text": Array("<U1", (1,), "numpy.ndarray", npy(np.array(["a"]))),
-    "complex": Array("complex128", (1,), "numpy.ndarray", npy(np.array([1j]))),
-    "dates": Array("datetime64[D]", (1,), "numpy.ndarray", npy(np.array(["2020-01-01"], "datetime64[D]"))),
-    "records": Array("V", (1,), "numpy.ndarray", npy(np.zeros(1, [("a", "f4")]))),
-    "junk": Array("float32", (1,), "numpy.ndarray", b"junk"),
-    "nothing": Array("float32", (1,), "numpy.ndarray", b""),
-    "cut": Array("float64", (8,), "numpy.ndarray", npy(np.zeros(8))[:-9]),
-    "a claim of eight petabytes": Array("float64", (10**15,), "numpy.ndarray", _huge()),
-    "another kind": Array("float32", (1,), "torch.tensor", npy(np.zeros(1))),
+EIGHT = b"\0" * 8
+BAD_BYTES = {
+    "nothing": b"",
+    "half a length": b"\x08\0\0",
+    "junk": b"junk junk junk",
+    "a pickle": b"\x80\x05K\x01.",
+    "a header beyond the end": (10**12).to_bytes(8, "little") + b"{}",
+    "a header of another kind": bytes_of([1, 2]),
+    "a header that is no JSON": bytes_of(b"{'w'"),
+    "a deep header": bytes_of(b"[" * 200_000),
+    "objects": bytes_of({"w": entry("O")}, EIGHT),
+    "complex": bytes_of({"w": entry("C64", (1,))}, EIGHT),
+    "an entry that is none": bytes_of({"w": 1}, EIGHT),
+    "no place": bytes_of({"w": {"dtype": "F32", "shape": [2]}}, EIGHT),
+    "cut": bytes_of({"w": entry()}, EIGHT[:-1]),
+    "too long": bytes_of({"w": entry()}, EIGHT + b"x"),
+    "a hidden part": bytes_of({"w": entry(shape=(1,), place=(4, 8))}, EIGHT),
+    "a gap": bytes_of({"v": entry(shape=(1,), place=(0, 4)), "w": entry(shape=(1,), place=(8, 12))}, EIGHT * 2),
+    "two at one place": bytes_of({"v": entry(), "w": entry()}, EIGHT),
+    "a negative size": bytes_of({"w": entry(shape=(-2,))}, EIGHT),
+    "a negative place": bytes_of({"w": entry(place=(-8, 0))}, EIGHT),
+    "a size in words": bytes_of({"w": entry(shape=("2",))}, EIGHT),
+    "a size of truth": bytes_of({"w": entry(shape=(True, 2))}, EIGHT),
+    "a broken size": bytes_of({"w": entry(shape=(2.0,))}, EIGHT),
+    "a claim of eight petabytes": bytes_of({"w": entry(shape=(10**15,), place=(0, 4 * 10**15))}, EIGHT),
+    "more elements than bytes": bytes_of({"w": entry(shape=(3,))}, EIGHT),
+    "a shape without end": bytes_of({"w": entry(shape=[1] * 100)}, EIGHT[:4]),
+}
+
+
+def carrier(data: bytes, stype: str = SAFETENSORS) -> Array:
+    return Array("uint8", (len(data),), stype, data)
+
+
+GOOD_BYTES = pack_state({"w": np.zeros(2, np.float32)})
+BAD_ARRAYS: dict[str, dict[str, Array]] = {
+    **{name: {SAFETENSORS: carrier(data)} for name, data in BAD_BYTES.items()},
+    "two files": {SAFETENSORS: carrier(GOOD_BYTES), "more": carrier(GOOD_BYTES)},
+    "another name": {"w": carrier(GOOD_BYTES)},
+    "an array of numpy": {SAFETENSORS: Array(np.zeros(2))},
+    "an array of torch": {SAFETENSORS: carrier(GOOD_BYTES, "torch.tensor")},
 }
 
 
@@ -165,7 +193,7 @@ BAD_ARRAYS = {
 @pytest.mark.parametrize("part", ["state", "extra"])
 def test_arrays_that_are_no_plain_numbers(name: str, part: str) -> None:
     content = update_content(GOOD)
-    content[part] = ArrayRecord({"w": BAD_ARRAYS[name]})
+    content[part] = ArrayRecord(BAD_ARRAYS[name])
     with pytest.raises(BadState):
         read_update(content)
 
@@ -178,8 +206,6 @@ def _without(name: str) -> RecordDict:
 
 BAD_CONTENTS = {
     "no head": lambda: _without("head"),
-    "no state": lambda: _without("state"),
-    "no extra": lambda: _without("extra"),
     "nothing": RecordDict,
     "a further record": lambda: RecordDict({**update_content(GOOD), "note": ConfigRecord({"a": 1})}),
     "arrays for a head": lambda: RecordDict({**update_content(GOOD), "head": ArrayRecord({})}),
@@ -239,22 +265,47 @@ def test_a_damaged_frame_is_read_as_something_or_refused_by_name(place: int, fli
         assert isinstance(from_frame(bytes(data), Update), Update)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(3.0), np.zeros((0, 4), np.float16), np.array([True, False]), np.arange(3, dtype=">i4")],
-    ids=lambda value: value.dtype.str,
-)
-def test_arrays_are_written_and_read_as_flower_does(value: np.ndarray) -> None:
-    from flwr.app import Array
-
-    ours, flowers = broadcast(Job(run="r", round=1, kind="fit", state={"w": value}))["state"]["w"], Array(value)  # type: ignore[index]
-    assert (ours.data, ours.dtype, tuple(ours.shape), ours.stype) == (flowers.data, flowers.dtype, tuple(flowers.shape), flowers.stype)
+VALUES = [
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.array(3.0),
+    np.zeros((0, 4), np.float16),
+    np.array([True, False]),
+    np.arange(3, dtype=">i4"),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+]
 
 
-def test_an_array_in_columns_comes_back() -> None:
-    from flwr.app import Array, ArrayRecord
+def test_arrays_of_every_kind_come_back_in_one_object() -> None:
+    state = {str(number): value for number, value in enumerate(VALUES)}
+    content = broadcast(Job(run="r", round=1, kind="fit", state=state))
+    assert sorted(content) == ["head", "state"], "what is empty does not travel"
+    assert list(content["state"]) == [SAFETENSORS]  # type: ignore[arg-type]
+    found = read_job(content).state
+    assert list(found) == sorted(state)
+    for key, value in state.items():
+        np.testing.assert_array_equal(found[key], value)
+        assert found[key].dtype == value.dtype.newbyteorder("<")
+        assert found[key].flags.writeable
 
-    value = np.asfortranarray(np.arange(6.0).reshape(2, 3))
-    content = broadcast(Job(run="r", round=1, kind="fit"))
-    content["state"] = ArrayRecord({"w": Array(value)})
-    np.testing.assert_array_equal(read_job(content).state["w"], value)
+
+def test_views_read_what_the_library_reads() -> None:
+    data = pack_state({str(number): value for number, value in enumerate(VALUES)}, note={"made": "here"})
+    seen, theirs = view_state(data), unpack_state(data)
+    assert list(seen) == list(theirs)
+    for key, value in theirs.items():
+        np.testing.assert_array_equal(seen[key], value)
+        assert not seen[key].flags.writeable
+
+
+@given(st.integers(0, len(GOOD_BYTES) - 1), st.integers(1, 255))
+def test_damaged_arrays_are_read_as_the_library_does_or_refused(place: int, flip: int) -> None:
+    data = bytearray(GOOD_BYTES)
+    data[place] ^= flip
+    try:
+        found = view_state(bytes(data))
+    except BadState:
+        return
+    theirs = unpack_state(bytes(data))  # what we take, the library takes too
+    assert found.keys() == theirs.keys()
+    for key, value in found.items():
+        np.testing.assert_array_equal(value, theirs[key])

@@ -79,11 +79,11 @@ def experiment(pace: Pace = EARNEST) -> Experiment:
 
 
 def _find(folder: Path, word: str) -> int | None:
-    """The process of a folder's daemon (by the mark in its environment) whose command line holds `word`."""
+    """The process of a folder's daemon (by the mark in its environment) that is called `word` or whose command line holds it."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         for pid in marked(str(read_json(folder / "up.json")["mark"])):
             with contextlib.suppress(OSError):
-                if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if word == Path(f"/proc/{pid}/comm").read_text().strip() or word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
     return None
 
