@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +125,7 @@ def receive(folder: Folder = Here) -> None:
     from client.watch import stop_on_signal
 
     logging.basicConfig(format="%(message)s")
+    warnings.simplefilter("ignore")  # they name values of the files
     receiver, landing = receiver_of(Site.load(folder / "site.toml"))
     landing.sweep()
     stop = stop_on_signal()
@@ -145,6 +147,7 @@ def fetch(
     from client.site import Site
 
     logging.basicConfig(format="%(message)s")
+    warnings.simplefilter("ignore")  # they name values of the files
     work = Fetch(Site.load(folder / "site.toml"))
     wanted: list[tuple[Kind, str]] = [("patient", one) for one in patient or ()]
     wanted += [("study", one) for one in study or ()]

@@ -31,7 +31,7 @@ from pynetdicom.sop_class import (  # pyright: ignore[reportAttributeAccessIssue
 from client.dicom import tags
 from client.intake.landing import Landing
 from client.intake.pacs import KEYWORDS, PacsFailed, What
-from client.intake.receiver import no_delay, receiving, tls_context
+from client.intake.receiver import receiving, sockets, tls_context
 from client.intake.settings import Pacs, Receiver
 from shared_models.core.errors import BadInput
 
@@ -157,7 +157,7 @@ class Dimse:
             roles.append(role)
         host, _, port = (self.pacs.address or "").rpartition(":")
         tls = None if self.pacs.tls is None else (tls_context(self.pacs.tls, self.folder, server=False), host)
-        handlers: list[Any] = [(evt.EVT_CONN_OPEN, no_delay), *([(evt.EVT_C_STORE, store)] if store else [])]
+        handlers: list[Any] = [*sockets(), *([(evt.EVT_C_STORE, store)] if store else [])]
         association = entity.associate(host, int(port), ae_title=self.pacs.title, evt_handlers=handlers, ext_neg=roles, tls_args=tls, max_pdu=1 << 20)
         try:
             if association.is_rejected or (association.is_aborted and not association.is_established and association.acceptor.primitive):

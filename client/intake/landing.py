@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from pydicom import dcmread
 from client.cases.identity import Pseudonyms
 from shared_models.core.errors import BadInput
 from shared_models.core.files import write_atomic
+
+for library in ("pynetdicom", "dicomweb_client"):
+    logging.getLogger(library).setLevel(logging.CRITICAL + 1)  # their messages name callers, patients and UIDs
 
 
 @dataclass(frozen=True)

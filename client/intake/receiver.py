@@ -12,7 +12,8 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from shared_models.core.supervision import event_log
 
 log = logging.getLogger("fedild.receiver")
 
+GREETING_S = 5.0
 STORED, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
 """Statuses of C-STORE (PS3.4 table B.2-1)."""
 
@@ -89,7 +91,7 @@ def receiving(receiver: Receiver, landing: Landing, folder: Path) -> Iterator[An
         log.warning("a caller that is not on the list, or does not know our title, was turned away")
 
     handlers = [
-        (evt.EVT_CONN_OPEN, no_delay),
+        *sockets(),
         (evt.EVT_C_STORE, store),
         (evt.EVT_C_ECHO, lambda event: STORED),
         (evt.EVT_DATA_RECV, arrived),
@@ -106,11 +108,41 @@ def receiving(receiver: Receiver, landing: Landing, folder: Path) -> Iterator[An
     finally:
         if server is not None:
             server.shutdown()
+            for association in server.active_associations:
+                association.abort()
 
 
-def no_delay(event: evt.Event) -> None:
-    """Send small packets at once: waiting for acknowledgements costs 40 ms a file."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def sockets() -> list[tuple[Any, Callable[[evt.Event], None]]]:
+    """Return handlers that send small packets at once (waiting for acknowledgements costs 40 ms a file) and close every socket at its end.
+
+    pynetdicom 3.0 leaves a socket open whose other end has gone first.
+    """
+    opened: dict[int, socket.socket] = {}
+
+    def open_(event: evt.Event) -> None:
+        opened[id(event.assoc)] = event.assoc.dul.socket.socket
+        opened[id(event.assoc)].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(event: evt.Event) -> None:
+        one = opened.pop(id(event.assoc), None)
+        if one is not None:
+            one.close()
+
+    return [(evt.EVT_CONN_OPEN, open_), (evt.EVT_CONN_CLOSE, close)]
+
+
+class _Patient(ssl.SSLContext):
+    """A context of a server that waits some seconds for a caller's greeting, not for ever: the greeting holds up all other callers."""
+
+    def wrap_socket(self, sock: socket.socket, *arguments: Any, **options: Any) -> ssl.SSLSocket:  # pyright: ignore[reportIncompatibleMethodOverride]
+        sock.settimeout(GREETING_S)
+        try:
+            wrapped = super().wrap_socket(sock, *arguments, **options)
+        except OSError:
+            sock.close()
+            raise
+        wrapped.settimeout(None)
+        return wrapped
 
 
 def tls_context(tls: Tls, folder: Path, *, server: bool) -> ssl.SSLContext:
@@ -121,7 +153,7 @@ def tls_context(tls: Tls, folder: Path, *, server: bool) -> ssl.SSLContext:
     BadInput
         A file is missing or is no certificate or key.
     """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH)
+    context = _Patient(ssl.PROTOCOL_TLS_SERVER) if server else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     try:
@@ -158,6 +190,7 @@ def main(arguments: list[str]) -> int:
     for handler in event_log(folder / "logs" / "receive.log", "receive").handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+    warnings.simplefilter("ignore")  # they name values of the files, and what is written here goes into a log
     receiver, landing = receiver_of(Site.load(folder / "site.toml"))
     landing.sweep()
     stop = stop_on_signal()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from client.cli import app
 from client.dicom.scan import list_files
-from client.intake import fetch as fetching
 from client.intake.fetch import Fetch
 from client.intake.receiver import receiver_of, receiving
 from client.prepare import prepare_folder
@@ -113,9 +115,27 @@ def test_store_query_retrieve_prepare(way: str, orthanc: Orthanc, originals: Pat
     assert work.run() == {"done": 2, "failed": 1}  # and nothing is fetched twice
 
 
-def test_wrong_titles_and_passwords_are_refused(orthanc: Orthanc, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands(orthanc: Orthanc, tmp_path: Path) -> None:
+    site = site_with(tmp_path / "s", ways(orthanc)["web"])
+    (tmp_path / "list.csv").write_text("accession\nA8\nnobody\n")
+
+    def run(*arguments: object, code: int = 0) -> str:
+        result = CliRunner().invoke(app, [*map(str, arguments), "--folder", str(site.folder)])
+        assert result.exit_code == code, result.output + repr(result.exception)
+        return result.output
+
+    assert "1 studies are here, 1 items failed" in run("fetch", "--accession-list", tmp_path / "list.csv", code=1)
+    assert len(list_files(site.path("dicom"))) == SLICES
+    assert "NOT_FOUND" in run("queue", "--state", "failed")
+    found = json.loads(run("queue", "--format", "json"))
+    assert found["counts"]["fetch"]["done"] == 1 and {item["state"] for item in found["items"]} == {"done", "failed"}
+    assert not [one for one in identifiers() if one.decode() in json.dumps(found)]
+    assert "1 items wait anew" in run("queue", "--retry", "all")
+    assert json.loads(run("queue", "--format", "json"))["counts"]["find"]["waiting"] == 1
+
+
+def test_wrong_titles_and_passwords_are_refused(orthanc: Orthanc, originals: Path, tmp_path: Path) -> None:
     assert store(orthanc.dicom, originals, called="WRONG") != 0
-    monkeypatch.setattr(fetching, "PAUSES_S", ())
     good = ways(orthanc)
     for number, pacs in enumerate(
         [
