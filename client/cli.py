@@ -149,9 +149,8 @@ def fetch(
     logging.basicConfig(format="%(message)s")
     warnings.simplefilter("ignore")  # they name values of the files
     work = Fetch(Site.load(folder / "site.toml"))
-    wanted: list[tuple[Kind, str]] = [("patient", one) for one in patient or ()]
-    wanted += [("study", one) for one in study or ()]
-    wanted += [("accession", one) for one in (read_list(accession_list) if accession_list else ())]
+    by: dict[Kind, list[str]] = {"patient": patient or [], "study": study or [], "accession": read_list(accession_list) if accession_list else []}
+    wanted = [(what, value) for what, values in by.items() for value in values]
     if wanted:
         work.ask(wanted)
     with progress_bar("images") as step:
