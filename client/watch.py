@@ -21,6 +21,7 @@ from client.dicom.scan import list_files
 from client.site import Site
 from client.station import prepare_site, unfinished
 from shared_models.core.errors import FedILDError
+from shared_models.core.locks import is_locked
 from shared_models.core.supervision import event_log, lock
 
 log = logging.getLogger("fedild.inbox")
@@ -130,7 +131,7 @@ def watch(
         while not stop.is_set():
             clinical = site.path(site.site.clinical)
             still = (inbox.look(time.monotonic()), clinical.stat().st_mtime_ns if clinical.exists() else 0, unfinished(site.workspace))
-            if still[0] and still != done:
+            if still[0] and still != done and not is_locked(site.workspace / "queue.prepare.lock"):
                 done = still
                 try:
                     prepare(folder, experiment, processes=processes, only=inbox.lies_still, progress=go_on)

@@ -78,11 +78,11 @@ class Web:
 
     def _pages(self, search: Callable[..., list[dict[str, Any]]], *arguments: str, **options: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        while True:
+        while True:  # a server may give fewer at once than it is asked for, and may know no offset: only nothing new is the end
             page = self._asked(search, *arguments, limit=PAGE, offset=len(rows), **options)
-            rows += page
-            if len(page) < PAGE:
+            if not page or page[0] in rows:
                 return rows
+            rows += page
 
     def _asked(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
