@@ -156,7 +156,8 @@ def rate(folder: Path, out: Path, studies: int) -> float:
 
 
 def _own_uids(paths: list[str], number: int) -> None:
-    from client.dicom.header import SliceFile, read_header
+    from client.dicom.header import read_header
+    from client.dicom.slices import SliceFile
 
     for path in paths:
         header = read_header(path)

@@ -110,10 +110,14 @@ def prepare(
         log.setLevel(logging.INFO)
         run(folder.resolve(), experiment, stop=stop_on_signal(), processes=processes)
         return
+    from client.outcome import lines_of
     from client.station import prepare_site
+    from shared_models.core.files import read_json
 
     with progress_bar("series") as step:
         report = prepare_site(folder, experiment, processes=processes, backend=backend, ray_address=ray_address, progress=step)
+    for line in lines_of(read_json(report)["outcomes"]):
+        typer.echo(line)
     typer.echo(report)
 
 
@@ -186,6 +190,17 @@ def queue(
         typer.echo(f"{name:8s} {'  '.join(f'{count:6d} {word}' for word, count in states.items())}")
     for item in items if kind or state else ():
         typer.echo(f"{item.kind:8s} {item.name}  {item.state:8s} {item.attempts:3d}  {item.reason}")
+
+
+@app.command(epilog="Example: fedild site acquisition --format json")
+def acquisition(folder: Folder = Here, format: Format = "text") -> None:
+    """Show how this site scans (maker, kernel, thickness, kVp, year) in counts that may be shared; small ones are put together."""
+    import json
+
+    from client.acquisition_profile import acquisition_profile, lines_of
+
+    profile = acquisition_profile(folder)
+    typer.echo(json.dumps(profile, indent=2) if format == "json" else "\n".join(lines_of(profile)))
 
 
 @app.command(epilog="Example: fedild site approve 3f2a91c07b1e")

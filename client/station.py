@@ -167,6 +167,8 @@ def prepare_site(
         limits=Limits(memory_mb=limits.memory_mb or None, seconds=limits.seconds or None),
         backend=backend,
         ray_address=ray_address,
+        retain_characteristics=site.deidentification.characteristics == "keep",
+        shift_dates=site.deidentification.dates == "shift",
         only=is_whole if arriving or only else None,
         progress=progress,
     )

@@ -103,7 +103,8 @@ def prepare(
     seconds: Annotated[float, typer.Option(min=0, help="Seconds that one series may take; 0: no limit.")] = 1800.0,
     quiet: Quiet = False,
 ) -> None:
-    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json."""
+    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json and report.html."""
+    from client.outcome import lines_of
     from client.prepare import prepare_folder
     from client.processes import Limits
     from shared_models.experiment import Preparation
@@ -112,7 +113,7 @@ def prepare(
 
     preparation = find(experiment, settings or []).preparation if experiment else Preparation()
     with Progress(quiet=quiet) as progress:
-        prepare_folder(
+        report = prepare_folder(
             folder,
             out,
             preparation,
@@ -123,6 +124,8 @@ def prepare(
             ray_address=ray_address,
             progress=progress.bar("preparing"),
         )
+    for line in lines_of(report.outcomes()):
+        typer.echo(line)
     typer.echo(out / "report.json")
 
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from client.cases.identity import Pseudonyms
 from client.cluster import Workers
-from client.dicom.header import Dismissed
 from client.dicom.scan import list_files
+from client.dicom.slices import Dismissed
 from client.intake.archive import BadArchive, is_archive, unpack
 from client.intake.queue import MAX_ATTEMPTS, Queue
 from client.processes import Lost

@@ -60,7 +60,8 @@ def test_an_archive_is_as_good_as_its_files(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(batch, "unpack", lambda *_: pytest.fail("what was unpacked is not unpacked again"))
     (packed / "evil.tar").unlink()
-    assert run(packed, workspace).as_dict() == {**report.as_dict(), "quarantined": []}
+    again = run(packed, workspace)
+    assert (again.accepted, again.skipped, again.quarantined) == (report.accepted, report.skipped, [])
     (packed / "DOE_JANE.zip").unlink()
     assert run(packed, workspace).accepted == []
     assert list((workspace / "unpacked").iterdir()) == []  # with the archive goes what came out of it
