@@ -159,7 +159,8 @@ def run_rounds(
         else:
             if not asked:
                 spool.clear()
-            refused = {site: str(r.refused) for site, r in records.items() if r.refused}
+            refused = dict.fromkeys(sorted(set(sites or ()) - set(valid)), "E_NO_REPLY")  # who is gone was not even asked
+            refused |= {site: str(record.refused) for site, record in records.items() if record.refused}
             rejected = sum(code in REJECTIONS for code in refused.values())
             raise Interrupted(
                 f"a round needs {settings.quorum} valid updates",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.folder import open_folder
-from server.queue import Entry, Queue
+from server.queue import Entry
 from server.runs.standing import read_standing
 from server.status import run_status
 from sim.deployment import running_in
@@ -64,8 +64,8 @@ def test_three_left_go_on_two_left_pause_and_say_why(stage: Stage) -> None:
     check_rounds(stage.deployment.server / "runs" / run)
     assert not (stage.deployment.server / "runs" / run / "final.safetensors").exists()
     note = stage.entry(run).note
-    assert "alpha, beta" in note
-    assert "2 of 3" in note
+    assert "needs 3 valid updates" in note
+    assert "'valid': 2, 'refused': {'delta': 'E_NO_REPLY', 'gamma': 'E_NO_REPLY'}" in note
     standing = read_standing(stage.deployment.server / "runs" / run)
     assert (standing["status"], standing["code"]) == ("interrupted", "E_QUORUM")
     # One of them comes back: the run goes on by itself and ends under the same identifier.
@@ -76,15 +76,16 @@ def test_three_left_go_on_two_left_pause_and_say_why(stage: Stage) -> None:
 
 def test_when_all_updates_are_refused_nothing_is_released(stage: Stage) -> None:
     run = stage.order(experiment("refused", rounds=2, retries=3, max_update_norm=1e-9))
-    stage.wait_for(lambda: stage.entry(run).state == "interrupted", "four attempts, then a pause", seconds=600)
+    stage.wait_for(lambda: stage.entry(run).state not in ("queued", "running"), "four attempts, then an end", seconds=600)
     folder = stage.deployment.server / "runs" / run
+    assert stage.entry(run).state == "failed", "the same updates would come again: an operator looks first"
     note = stage.entry(run).note
+    assert "E_REJECTED" in note
     assert note.count("E_NORM") == 4, note
     assert stage.rounds(run) == []
     assert not list(folder.glob("checkpoints/round-*"))
     assert not (folder / "final.safetensors").exists()
     assert not list((folder / "spool").rglob("*.safetensors"))
-    Queue(stage.deployment.server / "queue.db").stop(run)
 
 
 def _is_called_degraded(stage: Stage, run: str, missing: list[str]) -> None:

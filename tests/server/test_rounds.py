@@ -426,7 +426,7 @@ def test_two_are_left_the_run_pauses_and_says_why(tmp_path: Path, pauses: list[f
     assert pauses == [5.0, 15.0, 45.0, 50.0], "they grow, and stay within the deadline"
     standing = read_standing(tmp_path)
     assert (standing["status"], standing["code"], standing["round"]) == ("interrupted", "E_QUORUM", 2)
-    assert "'valid': 2" in standing["reason"]
+    assert "'valid': 2, 'refused': {'alpha': 'E_NO_REPLY', 'beta': 'E_NO_REPLY', 'gamma': 'E_NO_REPLY'}" in standing["reason"]
     assert not (tmp_path / "final.safetensors").exists()
     assert [line["round"] for line in read_rounds(tmp_path / "rounds.jsonl")] == [1, 2]
     grid.connected |= set(grid.names)
