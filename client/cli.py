@@ -16,6 +16,8 @@ audit_app = typer.Typer(help="The audit log of this site.", no_args_is_help=True
 app.add_typer(audit_app, name="audit")
 ledger_app = typer.Typer(help="What this site's patients have spent of their privacy, and the way on after entries were lost.")
 app.add_typer(ledger_app, name="ledger")
+peers_app = typer.Typer(help="The hospitals that this one has summed with, and the keys under which it met them.")
+app.add_typer(peers_app, name="peers")
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", envvar="FEDILD_SITE", help="The site folder; default: the current one.")]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
@@ -325,6 +327,30 @@ def accept_loss(
     entry = Ledger(folder).accept_loss(spent if spent is not None else limit)
     taken = "without bound: no limit can be kept" if entry.epsilon is None else f"for epsilon {entry.epsilon:g} of every patient"
     typer.echo(f"entry {entry.counter}: what was lost is taken {taken}")
+
+
+@peers_app.callback(invoke_without_command=True, epilog="Example: fedild site peers --folder /srv/fedild")
+def peers(context: typer.Context, folder: Folder = Here, format: Format = "text") -> None:
+    """List the hospitals whose signing keys are pinned here: compare the keys by telephone."""
+    import json
+
+    from client.privacy.secure_sum.peers import Peers
+
+    if context.invoked_subcommand is not None:
+        return
+    known = Peers(folder).known()
+    if format == "json":
+        typer.echo(json.dumps(known, indent=2))
+    for name, key in known.items() if format != "json" else ():
+        typer.echo(f"{name:24s} {key}")
+
+
+@peers_app.command(epilog="Example: fedild site peers forget beta --folder /srv/fedild")
+def forget(name: Annotated[str, typer.Argument(help="A hospital that has told you that it made new keys.")], folder: Folder = Here) -> None:
+    """Unpin a hospital's key, after asking that hospital: the next run pins the one that the consortium certifies."""
+    from client.privacy.secure_sum.peers import Peers
+
+    typer.echo(f"forgotten: {name} under {Peers(folder).forget(name)[:16]}")
 
 
 @contextlib.contextmanager

@@ -193,6 +193,26 @@ def plan(
         typer.echo(plot, err=True)
 
 
+@privacy_app.command("audit", epilog="Example: fedild privacy audit runs/demo/bundle --site runs/demo/hospitals/alpha/site.toml --references 8")
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="A released model; the figures go into its card.")],
+    site: Annotated[list[Path] | None, typer.Option(help="Site TOML of a hospital that trained it; may be given several times.")] = None,
+    canaries: Annotated[int, typer.Option(min=0, max=20000, help="Canaries in the private trainer; 0 leaves this audit out.")] = 1000,
+    references: Annotated[int, typer.Option(min=0, max=256, help="Models trained to calibrate the membership attack: an even number, or 0.")] = 0,
+    victims: Annotated[int, typer.Option(min=0, help="Patients a site whose input is sought in their update; 0 leaves this attack out.")] = 8,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of that search.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of the attacks.")] = 0,
+) -> None:
+    """Attack a released model: canaries in its private trainer, membership inference, update inversion. Figures go into its model card."""
+    from shared_models.bundle import card_text
+    from sim.privacy_audit import Effort
+    from sim.privacy_audit import audit as run
+
+    effort = Effort(canaries, references, victims, iterations)
+    found = run(bundle, site or [], effort=effort, seed=seed, told=lambda line: typer.echo(line, err=True))
+    typer.echo(card_text({"privacy_audit": found}).partition("## ")[2])
+
+
 @app.command("federation-demo", epilog="Example: fedild federation-demo --out runs/federation")
 def federation_demo(
     out: Annotated[Path, typer.Option(help="New folder.")],
