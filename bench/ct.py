@@ -138,9 +138,9 @@ def rate(folder: Path, out: Path, studies: int) -> float:
         target = out / "many" / str(number)
         target.mkdir(parents=True)
         for path in sorted((folder / "dicom").iterdir()):
-            # another patient's study: other identifiers of the same length
-            data = path.read_bytes()
-            (target / path.name).write_bytes(data.replace(b"BENCH-CT", b"BENCH-%02d" % number))
+            # another patient's study: other identifiers of the same length, and a last pixel of its own
+            data = path.read_bytes().replace(b"BENCH-CT", b"BENCH-%02d" % number)
+            (target / path.name).write_bytes(data[:-2] + bytes([data[-2] ^ (number + 1)]) + data[-1:])
     from client.dicom.scan import list_files
 
     for number in range(studies):

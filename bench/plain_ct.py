@@ -27,7 +27,10 @@ def read(folder: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     """HU of shape (z, y, x) from feet to head, and spacing in mm."""
     image: Any = LoadImage(reader=PydicomReader(), image_only=True)(str(folder))
     x_mm, y_mm, z_mm = (float(v) for v in image.pixdim)
-    return np.asarray(image).transpose(2, 1, 0), (z_mm, y_mm, x_mm)
+    hu = np.asarray(image).transpose(2, 1, 0)
+    # MONAI's world is RAS and its slices come by instance number: from feet to head, to the back, to the patient's left
+    turn = [int(sign * image.affine[axis, axis] < 0) for axis, sign in ((2, 1), (1, -1), (0, -1))]
+    return np.flip(hu, [axis for axis, wrong in enumerate(turn) if wrong]), (z_mm, y_mm, x_mm)
 
 
 def lungs(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
@@ -127,7 +130,7 @@ def prepare(folder: Path, cache: Path) -> dict[str, float]:
     found = densities(hu, mask, float(np.prod(spacing_mm)) / 1000)
     half = [n // 2 for n in hu.shape]
     small: Any = Resize(half, mode="area")(torch.from_numpy(np.ascontiguousarray(hu, np.float32))[None])
-    coarse: Any = Resize(half, mode="nearest-exact")(torch.from_numpy(mask)[None].float())
+    coarse = mask[tuple(slice(0, 2 * n, 2) for n in half)]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, hu=np.rint(small[0].numpy()).astype(np.int16), mask=coarse[0].numpy().astype(np.uint8))
+    np.savez(cache, hu=np.rint(small[0].numpy()).astype(np.int16), mask=coarse)
     return found
