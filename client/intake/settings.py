@@ -85,7 +85,7 @@ class Pacs(Section):
 class StudyLimits(Section):
     """``[limits]``: what one series may take while it is prepared: memory of its process in MB, seconds; 0 is no limit.
 
-    A chest of 512 x 512 x 300 voxels takes about 1.5 GB and some seconds (`make bench-ct`).
+    A chest of 512 x 512 x 300 voxels takes about 0.75 GB and some seconds (`make bench-ct`).
     """
 
     memory_mb: Annotated[float, Field(ge=0)] = 6000.0
