@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -189,7 +190,7 @@ def collect(
         paths_of[""] |= kept
         items |= {(item, path, first.study_date[:4]) for path in kept}
     for left in turned_away:
-        item = names.item("left", left.reason, str(Path(left.paths[0]).relative_to(folder)))
+        item = names.item("left", left.reason, os.path.relpath(left.paths[0], folder))
         items |= {(item, path, "") for path in left.paths}
         paths_of[left.reason] |= set(left.paths)
         words = tags.SKIPPED if left.is_skipped else tags.QUARANTINED

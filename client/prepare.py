@@ -19,6 +19,7 @@ from client.cases.clinical import ClinicalTable, read_clinical
 from client.cases.cohort import number_out
 from client.cases.identity import Pseudonyms, site_secret
 from client.cases.prepared import Prepared
+from client.cluster import workers
 from client.dicom import tags
 from client.dicom.acquisition import Acquisition, describe_acquisition
 from client.dicom.deidentify import deidentify
@@ -30,11 +31,13 @@ from client.dicom.scan import Series, group, list_files
 from client.dicom.slices import Dismissed, SliceFile
 from client.features import FEATURES
 from client.features.densitometry import densitometry
+from client.intake.batch import stamp_of, take_in, worked_off
+from client.intake.queue import Queue
 from client.outcome import SUMMARY, PrepareReport, Study, build_cohort, collect, study_of, without_copies, write_items
 from client.prepare_page import render
 from client.preprocessing import STEPS
 from client.preprocessing.resample import resample
-from client.processes import Processes
+from client.processes import NO_LIMITS, Limits, Lost, Processes
 from client.segmentation import SEGMENTERS
 from client.thumbnail import thumbnail
 from shared_models.core.choices import pick
@@ -149,13 +152,17 @@ def prepare_folder(
     processes: int = 1,
     retain_characteristics: bool = True,
     shift_dates: bool = True,
+    limits: Limits = NO_LIMITS,
+    backend: str = "pool",
+    ray_address: str | None = None,
     only: Callable[[str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
     """Prepare everything under `folder` and write report, cache and cohort into `workspace`.
 
-    One damaged file never stops the others: each item ends accepted, skipped or quarantined with a reason. The result does not depend on
-    the number of processes.
+    One damaged file never stops the others: each item ends accepted, skipped or quarantined with a reason. Archives are unpacked into the
+    workspace. The result does not depend on the number of processes, nor on the backend; the queue of the workspace (`client.intake.queue`)
+    is told of each series.
 
     Parameters
     ----------
@@ -170,7 +177,13 @@ def prepare_folder(
     clinical : Path, optional
         ``clinical.csv``; see `client.cases.clinical`.
     processes : int
-        Worker processes; 1 works in this one.
+        Worker processes; 1 works in this one, unless there are limits.
+    limits : Limits, optional
+        Memory and time of one series; what passes them is quarantined as ``TOO_LARGE`` or ``TOO_SLOW``.
+    backend : str
+        ``pool``, or ``ray`` for a Ray cluster, whose machines see `folder` and `workspace` under the same paths.
+    ray_address : str, optional
+        Of a running cluster; by default one is started here with `processes` processors.
     retain_characteristics : bool
         Keep age and sex of the header (PS3.15 E.3.9); without, they come from the clinical table or not at all.
     shift_dates : bool
@@ -183,7 +196,7 @@ def prepare_folder(
     Raises
     ------
     BadInput
-        The folder does not exist, or the experiment names an unknown step, segmenter or feature.
+        The folder does not exist, the experiment names an unknown step, segmenter or feature, or another preparation writes there.
     BadCohort
         The clinical table contradicts itself.
     """
@@ -194,14 +207,29 @@ def prepare_folder(
     table = read_clinical(clinical) if clinical else ClinicalTable()
     workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
     names = Pseudonyms(secret if secret is not None else site_secret(workspace))
-    with Processes(processes) as workers:
+    queue = Queue(workspace)
+    with queue.work("prepare"), workers(backend, processes, limits=limits, address=ray_address) as crew:
         paths = [path for path in list_files(folder, leave_out=workspace) if only is None or only(path)]
+        paths, archives = take_in(folder, paths, workspace, names, queue, crew)
         chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
-        series, dismissed = group(header for chunk in workers.map(read_headers, chunks, lost=_unreadable) for header in chunk)
+        headers = crew.map(read_headers, chunks, lost=partial(_unreadable, limits=limits))
+        series, dismissed = group(header for chunk in headers for header in chunk)
+        dismissed += archives
         options = {"retain_characteristics": retain_characteristics, "shift_dates": shift_dates}
-        work = partial(_attempt, preparation=preparation, names=names, workspace=workspace, options=options)
+        settings = [preparation.digest, options, cache.code_version(), limits.memory_mb, limits.seconds]
+        results = worked_off(
+            queue,
+            "prepare",
+            crew,
+            partial(_attempt, preparation=preparation, names=names, workspace=workspace, options=options),
+            series,
+            names=[names.item("series", one.series_uid, one.part) for one in series],
+            stamps=[stamp_of(settings, [s.path for s in one.slices]) for one in series],
+            lost=_lost,
+            reason_of=lambda outcome: outcome.reason if isinstance(outcome, Dismissed) else "",
+        )
         outcomes: list[Study | Dismissed] = []
-        for done, outcome in enumerate(workers.map(work, series, lost=_failed), start=1):
+        for done, outcome in enumerate(results, start=1):
             outcomes.append(outcome)
             if progress:
                 progress(done, len(series))
@@ -244,14 +272,19 @@ def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, wor
     return Dismissed(reason, paths, series.series_uid)
 
 
-def _unreadable(paths: list[str]) -> list[SliceFile | Dismissed]:
+def _unreadable(paths: list[str], reason: Lost, *, limits: Limits) -> list[SliceFile | Dismissed]:
     # one of these files takes a process down: each gets its own chance, so that only that one is lost
+    del reason
     found: list[SliceFile | Dismissed] = []
-    with Processes(2) as workers:
-        for one in workers.map(read_headers, [[path] for path in paths], lost=lambda lone: [Dismissed("UNREADABLE", (lone[0],))]):
+
+    def lone(path: list[str], reason: Lost) -> list[SliceFile | Dismissed]:
+        return [Dismissed("UNREADABLE" if reason == "FAILED" else reason, (path[0],))]
+
+    with Processes(2, limits=limits) as crew:
+        for one in crew.map(read_headers, [[path] for path in paths], lost=lone):
             found += one
     return found
 
 
-def _failed(series: Series) -> Dismissed:
-    return Dismissed("FAILED", tuple(dict.fromkeys(s.path for s in series.slices)), series.series_uid)
+def _lost(series: Series, reason: Lost) -> Dismissed:
+    return Dismissed(reason, tuple(dict.fromkeys(s.path for s in series.slices)), series.series_uid)

@@ -4,6 +4,7 @@
            watch (the inbox) and prepare_for (an experiment TOML)
 [deidentification] dates (shift or remove) and characteristics (keep or clean) of the headers; names and ids always go
 [policy]   models, tasks, strategies, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] of differential privacy
+[receiver] of studies that are pushed here; [pacs] to fetch studies from; [limits] of one study (client/intake/settings.py)
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
 
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from client.intake.settings import Pacs, Receiver, StudyLimits
 from shared_models.core.choices import Section, load_toml, validated
 from shared_models.experiment import Name
 
@@ -125,6 +127,9 @@ class Site(Section):
     deidentification: Deidentification = Deidentification()
     policy: Policy = Policy()
     server: Link | None = None
+    receiver: Receiver | None = None
+    pacs: Pacs | None = None
+    limits: StudyLimits = StudyLimits()
     folder: Path = Path()
 
     @staticmethod

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
         ("aggregation", ("ours / copy", "Flower / ours", "models of memory")),
         ("radiomics", ("family", "ours, s", "pyradiomics-bhklab")),
         ("studies", ("s per phantom volume", "s per prepared study", "segmenting")),
+        ("ct", ("series / raw bytes", "plain / ours", "peak MB", "Dice of the lung masks", "studies a minute")),
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
     ],

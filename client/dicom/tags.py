@@ -72,6 +72,7 @@ SKIPPED: Final[dict[str, tuple[str, str]]] = {
     "TOO_FEW_SLICES": ("fewer slices than a lung has", "send the whole series if slices are missing"),
     "DUPLICATE_FILE": ("the same image is already there under another name", "none needed"),
     "DUPLICATE_SERIES": ("the same images are already there under another series id", "none needed"),
+    "UNPACKED": ("an archive; the files in it were taken in", "none needed"),
 }
 """Reason to (meaning, remedy): what is not for us. Nothing is wrong."""
 
@@ -79,7 +80,13 @@ QUARANTINED: Final[dict[str, tuple[str, str]]] = {
     "UNREADABLE": ("the DICOM header is damaged", "send the file again from the archive"),
     "NO_PIXELS": ("a CT image without pixel data", "send the file again from the archive"),
     "TRUNCATED": ("the pixel data end too early", "send the file again from the archive"),
-    "TOO_LARGE": ("the file or image is larger than any CT slice", "check the file; export single CT slices"),
+    "TOO_LARGE": ("larger than any CT slice, or more memory than one study may take", "export single CT slices; else raise memory_mb of the site"),
+    "TOO_SLOW": ("preparation took longer than one study may take", "raise seconds of the site, then `fedild site queue retry`"),
+    "ARCHIVE_DAMAGED": ("the archive is cut short or spoilt", "copy the archive again"),
+    "ARCHIVE_ENCRYPTED": ("the archive is encrypted", "unpack it, and put its files into the inbox"),
+    "ARCHIVE_UNSAFE": ("the archive holds links, devices or names that lead out of it", "find out where it comes from; unpack it by hand"),
+    "ARCHIVE_LIMITS": ("the archive holds more than an archive of studies may", "split it, or unpack it by hand"),
+    "NO_ROOM": ("the disk has no room for what the archive holds", "make room"),
     "TRANSFER_SYNTAX": ("the pixels are encoded in a way that is not on the list", "export as explicit little endian or lossless JPEG 2000"),
     "RETIRED_SYNTAX": ("the pixels are in a JPEG process that the standard has retired", "export as explicit little endian or lossless JPEG 2000"),
     "UNDECODABLE": ("the compressed pixels cannot be decoded", "send again, uncompressed"),

@@ -344,7 +344,7 @@ CORPUS: dict[str, Kind] = {
     "DICOMDIR": _end(one_dataset(lambda ds: setattr(ds, "SOPClassUID", "1.2.840.10008.1.3.10")), "DICOMDIR"),
     "text": _end(one_file("notes.txt", b"Jane Doe, born 24.12.1950"), "NOT_DICOM"),
     "PDF": _end(one_file("letter.dcm", b"%PDF-1.7\n" + bytes(2000)), "NOT_DICOM"),
-    "zip": _end(_zip, "NOT_DICOM"),
+    "zip with a way out": _end(_zip, "ARCHIVE_UNSAFE"),
     "empty file": _end(one_file("empty.dcm", b""), "EMPTY_FILE"),
     "no preamble": _end(changed(_no_preamble), "NOT_DICOM"),
     "links": _end(_links, "LINK"),

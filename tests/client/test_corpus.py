@@ -17,7 +17,7 @@ MAX_RSS_MB = 1024
 RUN = """
 import atexit, resource, sys
 atexit.register(lambda: print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
-sys.argv = ["fedild", "prepare", sys.argv[1], "--out", sys.argv[2], "--processes", "1", "--quiet"]
+sys.argv = ["fedild", "prepare", sys.argv[1], "--out", sys.argv[2], "--processes", "1", "--memory-mb", "0", "--seconds", "0", "--quiet"]
 from sim.cli import main
 main()
 """
