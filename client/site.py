@@ -2,7 +2,9 @@
 
 [site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
            watch (the inbox) and prepare_for (an experiment TOML)
+[deidentification] dates (shift or remove) and characteristics (keep or clean) of the headers; names and ids always go
 [policy]   models, tasks, strategies, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] of differential privacy
+[receiver] of studies that are pushed here; [pacs] to fetch studies from; [limits] of one study (client/intake/settings.py)
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
 
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from client.intake.settings import Pacs, Receiver, StudyLimits
 from shared_models.core.choices import Section, load_toml, validated
 from shared_models.experiment import Name
 
@@ -33,6 +36,17 @@ class Place(Section):
     watch: bool = False
     prepare_for: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+
+
+class Deidentification(Section):
+    """``[deidentification]``: the options of PS3.15 annex E that this hospital takes beside the Basic Profile.
+
+    `dates` ``shift`` keeps the days between a patient's visits (E.3.6), ``remove`` keeps no interval. `characteristics` ``keep`` lets age (90 at
+    most), sex, size and weight of the header pass (E.3.9), ``clean`` removes them.
+    """
+
+    dates: Literal["shift", "remove"] = "shift"
+    characteristics: Literal["keep", "clean"] = "keep"
 
 
 class PrivacyPolicy(Section):
@@ -110,8 +124,12 @@ class Site(Section):
     """A site as its TOML describes it."""
 
     site: Place
+    deidentification: Deidentification = Deidentification()
     policy: Policy = Policy()
     server: Link | None = None
+    receiver: Receiver | None = None
+    pacs: Pacs | None = None
+    limits: StudyLimits = StudyLimits()
     folder: Path = Path()
 
     @staticmethod

@@ -97,17 +97,35 @@ def prepare(
     clinical: Annotated[Path | None, typer.Option(help="Clinical table (CSV) with diagnoses.")] = None,
     settings: Settings = None,
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    backend: Annotated[str, typer.Option(help="pool: processes of this machine; ray: a Ray cluster that sees FOLDER and OUT.")] = "pool",
+    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    memory_mb: Annotated[float, typer.Option(min=0, help="Memory that one series may take; 0: no limit.")] = 6000.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds that one series may take; 0: no limit.")] = 1800.0,
     quiet: Quiet = False,
 ) -> None:
-    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json."""
+    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json and report.html."""
+    from client.outcome import lines_of
     from client.prepare import prepare_folder
+    from client.processes import Limits
     from shared_models.experiment import Preparation
     from sim.experiments import find
     from sim.progress import Progress
 
     preparation = find(experiment, settings or []).preparation if experiment else Preparation()
     with Progress(quiet=quiet) as progress:
-        prepare_folder(folder, out, preparation, clinical=clinical, processes=_cores(processes), progress=progress.bar("preparing"))
+        report = prepare_folder(
+            folder,
+            out,
+            preparation,
+            clinical=clinical,
+            processes=_cores(processes),
+            limits=Limits(memory_mb=memory_mb or None, seconds=seconds or None),
+            backend=backend,
+            ray_address=ray_address,
+            progress=progress.bar("preparing"),
+        )
+    for line in lines_of(report.outcomes()):
+        typer.echo(line)
     typer.echo(out / "report.json")
 
 
