@@ -156,7 +156,7 @@ def fetch(
     warnings.simplefilter("ignore")  # they name values of the files
     work = Fetch(Site.load(folder / "site.toml"))
     by: dict[Kind, list[str]] = {"patient": patient or [], "study": study or [], "accession": read_list(accession_list) if accession_list else []}
-    wanted = [(what, value) for what, values in by.items() for value in values]
+    wanted: list[tuple[Kind, str]] = [(what, value) for what, values in by.items() for value in values]
     if wanted:
         work.ask(wanted)
     with progress_bar("images") as step:

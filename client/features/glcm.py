@@ -5,6 +5,8 @@ One symmetric matrix for each of the 13 directions at distance 1; each feature i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -196,5 +198,5 @@ def _log2(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log2(np.where(p > 0, p, 1.0))
 
 
-def _entropy(p: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
+def _entropy(p: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
     return -(p * _log2(p)).sum(axis=axes)

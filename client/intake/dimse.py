@@ -15,18 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE, evt, sop_class
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import (  # pyright: ignore[reportAttributeAccessIssue]
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelGet,
-    StudyRootQueryRetrieveInformationModelMove,
-)
 
 from client.dicom import tags
 from client.intake.landing import Landing
@@ -35,7 +27,10 @@ from client.intake.receiver import receiving, sockets, tls_context
 from client.intake.settings import Pacs, Receiver
 from shared_models.core.errors import BadInput
 
-CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+CLASSES: Any = sop_class
+"""The standard's classes, which pynetdicom makes by name."""
+
+CT_CLASSES = (CLASSES.CTImageStorage, CLASSES.EnhancedCTImageStorage, CLASSES.LegacyConvertedEnhancedCTImageStorage)
 PENDING, SUCCESS, DESTINATION_UNKNOWN, NO_ROOM = (0xFF00, 0xFF01), 0x0000, 0xA801, 0xA700
 """Statuses of C-FIND, C-MOVE and C-GET (PS3.4 tables C.4-1, C.4-2 and C.4-3)."""
 
@@ -105,17 +100,17 @@ class Dimse:
                 self._get(query, landing, progress)
 
     def _found(self, query: Dataset) -> list[Dataset]:
-        with self._association([StudyRootQueryRetrieveInformationModelFind]) as association:
+        with self._association([CLASSES.StudyRootQueryRetrieveInformationModelFind]) as association:
             rows = []
-            for status, row in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
+            for status, row in association.send_c_find(query, CLASSES.StudyRootQueryRetrieveInformationModelFind):
                 if _status(status) in PENDING and row is not None:
                     rows.append(row)
             return rows
 
     def _move(self, query: Dataset, progress: Callable[[], None]) -> None:
         done, title = 0, self.receiver.title if self.receiver else ""
-        with self._association([StudyRootQueryRetrieveInformationModelMove]) as association:
-            for status, _ in association.send_c_move(query, title, StudyRootQueryRetrieveInformationModelMove):
+        with self._association([CLASSES.StudyRootQueryRetrieveInformationModelMove]) as association:
+            for status, _ in association.send_c_move(query, title, CLASSES.StudyRootQueryRetrieveInformationModelMove):
                 _status(status)
                 now = int(status.get("NumberOfCompletedSuboperations") or 0)
                 for _ in range(max(0, now - done)):
@@ -136,8 +131,8 @@ class Dimse:
             progress()
             return SUCCESS
 
-        with self._association([StudyRootQueryRetrieveInformationModelGet], store=store) as association:
-            for status, _ in association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet):
+        with self._association([CLASSES.StudyRootQueryRetrieveInformationModelGet], store=store) as association:
+            for status, _ in association.send_c_get(query, CLASSES.StudyRootQueryRetrieveInformationModelGet):
                 if full:
                     raise full[0]
                 _status(status)

@@ -81,7 +81,8 @@ def receiving(receiver: Receiver, landing: Landing, folder: Path) -> Iterator[An
         sizes[id(event.assoc)] = sizes.get(id(event.assoc), 0) + len(event.data)
         if sizes[id(event.assoc)] > receiver.max_file_mb << 20:
             log.error("an object of more than %s MB: the connection is cut", receiver.max_file_mb)
-            event.assoc.dul.socket.close()
+            if event.assoc.dul.socket is not None:
+                event.assoc.dul.socket.close()
 
     def ended(event: evt.Event) -> None:
         sizes.pop(id(event.assoc), None)
@@ -120,8 +121,10 @@ def sockets() -> list[tuple[Any, Callable[[evt.Event], None]]]:
     opened: dict[int, socket.socket] = {}
 
     def open_(event: evt.Event) -> None:
-        opened[id(event.assoc)] = event.assoc.dul.socket.socket
-        opened[id(event.assoc)].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line = event.assoc.dul.socket.socket if event.assoc.dul.socket is not None else None
+        if line is not None:
+            opened[id(event.assoc)] = line
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(event: evt.Event) -> None:
         one = opened.pop(id(event.assoc), None)
