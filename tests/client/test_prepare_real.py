@@ -65,7 +65,7 @@ def test_two_full_resolution_slices() -> None:
 
 
 def test_one_patient_two_kernels(tmp_path: Path) -> None:
-    report = prepare_folder(real("lung_pet_ct_dx"), tmp_path / "w", Preparation(), secret=SECRET)
+    report = prepare_folder(real("lung_pet_ct_dx"), tmp_path / "w", Preparation(segmenter=Choice(name="threshold")), secret=SECRET)
     assert len(report.accepted) == 2 and not report.quarantined
     assert {line["reason"] for line in report.skipped} == {"NOT_DICOM"}
     assert len({line["patient"] for line in report.accepted}) == 1 and len({line["visit"] for line in report.accepted}) == 1
