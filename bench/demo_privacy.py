@@ -41,6 +41,7 @@ def share(first: Path, out: Path, seed: int, settings: list[str]) -> None:
         return
     for name in SHARED:
         shutil.copytree(first / name, out / name, ignore=shutil.ignore_patterns("ledger*", "training"))
+    shutil.copy(first / "command.json", out / "command.json")
     write_atomic(out / "experiment.json", find(EXPERIMENT, [*settings, f"seed={seed}"]).to_json().encode())
 
 

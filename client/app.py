@@ -50,14 +50,17 @@ def over_socket(job: Job, context: Context) -> Update:
     return ask(path, job)
 
 
-def make_app(carry: Carry) -> ClientApp:
-    """Return the messenger with the given line to the worker: a socket in a hospital, a call in the simulation."""
+def make_app(carry: Carry, *, views: bool = False) -> ClientApp:
+    """Return the messenger with the given line to the worker: a socket in a hospital, a call in the simulation.
+
+    With `views` the line gets a model that it may read alone, and that costs no memory of its own.
+    """
     messenger = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
         run, round = "", 0
         try:
-            job = read_job(message.content)
+            job = read_job(message.content, views=views)
             run, round = job.run, job.round
             content = update_content(carry(job, context))
         except FedILDError as error:
@@ -74,4 +77,4 @@ def make_app(carry: Carry) -> ClientApp:
     return messenger
 
 
-app = make_app(over_socket)
+app = make_app(over_socket, views=True)

@@ -212,15 +212,20 @@ def broadcast(job: Job) -> RecordDict:
     return _content(job_head(job), job)
 
 
-def read_job(content: RecordDict) -> Job:
+def read_job(content: RecordDict, *, views: bool = False) -> Job:
     """Read a Job out of a Flower message's content.
+
+    Parameters
+    ----------
+    views : bool
+        Give its arrays as read-only views of the content's own bytes: for who only hands them on.
 
     Raises
     ------
     BadInput, BadState
         As `read_update`.
     """
-    return _read(content, Job)
+    return _read(content, Job, views=views)
 
 
 def update_content(update: Update) -> RecordDict:
@@ -236,7 +241,7 @@ def read_update(content: RecordDict) -> Update:
     BadInput, BadState
         Other records or fields, arrays that are not plain numbers.
     """
-    return _read(content, Update)
+    return _read(content, Update, views=True)
 
 
 def _content(head: dict[str, Any], message: Job | Update) -> RecordDict:
@@ -246,10 +251,10 @@ def _content(head: dict[str, Any], message: Job | Update) -> RecordDict:
     return RecordDict({"head": ConfigRecord({"json": canonical_json(head)}), **arrays})
 
 
-def _read(content: RecordDict, like: Any) -> Any:
+def _read(content: RecordDict, like: Any, *, views: bool) -> Any:
     try:
         head = json.loads(str(content["head"]["json"]))  # type: ignore[index]
-        arrays = {name: _arrays(content[name], views=like is Update) if name in content else {} for name in ("state", "extra")}
+        arrays = {name: _arrays(content[name], views=views) if name in content else {} for name in ("state", "extra")}
     except (KeyError, TypeError, ValueError, RecursionError):
         raise BadInput(f"a message holds the records of a {like.__name__}: head, state, extra", value=sorted(content)) from None
     if content.keys() - {"head", "state", "extra"} or not isinstance(head, dict):

@@ -1,16 +1,18 @@
 """Flower's replies put together at the memory of one model.
 
 Flower's own function keeps every piece of every array until the whole message stands, and copies each array twice: a reply takes three times
-its size. This one lets go of each piece as soon as it has been used.
+its size. This one lets go of each piece as soon as it has been copied to its place.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from typing import Any
 
 from flwr.app import Array
+from flwr.app.message.arraychunk import ArrayChunk
 from flwr.supercore.inflatable.inflatable_object import (
     InflatableObject,
     get_object_body,
@@ -18,6 +20,8 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_type_from_object_content,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflatable_class_registry
+
+from shared_models.messages import FRAME_LIMIT
 
 
 def inflate(object_id: str, contents: dict[str, bytes]) -> InflatableObject:
@@ -48,14 +52,28 @@ def use() -> None:
 
 
 def _inflate(object_id: str, contents: dict[str, bytes], uses: Counter[str]) -> InflatableObject:
-    uses[object_id] -= 1
-    content = contents[object_id] if uses[object_id] > 0 else contents.pop(object_id)  # equal arrays share their pieces
-    children = {child: _inflate(child, contents, uses) for child in get_object_children_ids_from_object_content(content)}
+    content = _take(object_id, contents, uses)
     kind = get_object_type_from_object_content(content)
-    return _array(content, children) if kind == "Array" else inflatable_class_registry[kind].inflate(content, children=children)
+    if kind == "Array":
+        return _array(content, contents, uses)
+    children = {child: _inflate(child, contents, uses) for child in get_object_children_ids_from_object_content(content)}
+    return inflatable_class_registry[kind].inflate(content, children=children)
 
 
-def _array(content: bytes, children: dict[str, Any]) -> Array:
-    about, pieces = json.loads(get_object_body(content, Array)), list(children.values())
-    data = b"".join(pieces[number].data for number in about["arraychunk_ids"])
-    return Array(about["dtype"], tuple(about["shape"]), about["stype"], data)
+def _take(object_id: str, contents: dict[str, bytes], uses: Counter[str]) -> bytes:
+    uses[object_id] -= 1
+    return contents[object_id] if uses[object_id] > 0 else contents.pop(object_id)  # equal arrays share their pieces
+
+
+def _array(content: bytes, contents: dict[str, bytes], uses: Counter[str]) -> Array:
+    about, pieces = json.loads(get_object_body(content, Array)), get_object_children_ids_from_object_content(content)
+    order = [pieces[number] for number in about["arraychunk_ids"]]
+    starts = {piece: len(contents[piece]) - len(get_object_body(contents[piece], ArrayChunk)) for piece in pieces}
+    size = sum(len(contents[piece]) - starts[piece] for piece in order)
+    if size > FRAME_LIMIT:
+        raise ValueError("an array of a message holds at most 4 GiB")
+    uses.update(Counter(order) - Counter(pieces))  # a piece may stand in several places of one array
+    data = io.BytesIO()  # whose value is its own memory, not a copy of it
+    for piece in order:
+        data.write(memoryview(_take(piece, contents, uses))[starts[piece] :])
+    return Array(about["dtype"], tuple(about["shape"]), about["stype"], data.getvalue())

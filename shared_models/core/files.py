@@ -156,7 +156,7 @@ def unpack_state(data: bytes) -> State:
     return {key: arrays[key] for key in sorted(arrays)}
 
 
-def view_state(data: bytes) -> State:
+def view_state(data: bytes | memoryview) -> State:
     """Read safetensors bytes without copying: the arrays are read-only views of `data`, in the order of their keys.
 
     Written here because the library copies every array. Nothing is believed: the arrays must cover the bytes exactly, one after another.
@@ -175,7 +175,7 @@ def view_state(data: bytes) -> State:
         start = 8 + int.from_bytes(data[:8], "little")
         if not 8 < start <= min(len(data), MOST_HEADER_BYTES):
             raise ValueError("header")
-        header = json.loads(data[8:start])
+        header = json.loads(bytes(data[8:start]))
         header.pop("__metadata__", None)
         state, end = {}, 0
         for key, about in sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])):

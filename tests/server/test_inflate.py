@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
-from flwr.app import RecordDict
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.app import Array, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_body
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from server.runs import inflate
@@ -43,6 +46,28 @@ def test_a_missing_piece_is_an_error() -> None:
     del contents[max(contents, key=lambda key: len(contents[key]))]
     with pytest.raises(KeyError):
         inflate.inflate(top, contents)
+
+
+def test_an_array_that_claims_one_piece_a_million_times_is_an_error() -> None:
+    top, contents = _contents(STATES["several pieces"])
+    key = next(key for key, value in contents.items() if b"arraychunk_ids" in value)
+    body = bytes(get_object_body(contents[key], Array))
+    about = json.loads(body)
+    longer = json.dumps({**about, "arraychunk_ids": [0] * 10**6}).encode()
+    contents[key] = contents[key][: -len(body)] + longer
+    with pytest.raises(ValueError, match="at most 4 GiB"):
+        inflate.inflate(top, contents)
+
+
+def test_memory_is_that_of_one_message() -> None:
+    top, contents = _contents({"w": RNG.random(16_000_000, np.float32)})
+    tracemalloc.start()
+    try:
+        inflate.inflate(top, contents)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.2 * 64_000_000, "the result and a piece; what came in is not counted and was let go of"
 
 
 def test_flowers_grid_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
