@@ -23,6 +23,7 @@ from server.runs.secure import SecureSum
 from server.runs.standing import Standing
 from server.runs.start import begin
 from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.combines import conflicts
 from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, inputs_of, spec_of
@@ -79,7 +80,7 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
     Raises
     ------
     BadChoice
-        The strategy does not serve this kind of model.
+        The strategy does not serve this kind of model, or does not go together with another setting.
     """
     fit = spec_of(experiment.model).fit
     choice = experiment.strategy or Choice(name=DEFAULTS[fit])
@@ -90,10 +91,8 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
     hidden = experiment.federation.secure_sum is not None
-    if hidden and not STRATEGIES[choice.name].sums:
-        raise BadChoice(
-            f"strategy {choice.name!r} must see every site's update", remedy="leave federation.secure_sum out, or choose another strategy"
-        )
+    for conflict in conflicts(experiment):
+        raise BadChoice(conflict.rule, remedy=conflict.remedy)
     if experiment.privacy.unit != "site":
         return strategy(model)
     if fit != "gradient" or hidden:
