@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import ServerApp
 
+from server.combines import conflicts
 from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
@@ -23,7 +24,6 @@ from server.runs.secure import SecureSum
 from server.runs.standing import Standing
 from server.runs.start import begin
 from server.strategies import DEFAULTS, STRATEGIES
-from server.strategies.combines import conflicts
 from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, inputs_of, spec_of
@@ -158,7 +158,7 @@ def run_experiment(
         secure=secure,
         receipts=receipts,
     )
-    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure)
+    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
     write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final

@@ -24,7 +24,7 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
     from server.strategies import STRATEGIES
-    from server.strategies.combines import conflicts
+    from server.combines import conflicts
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
 

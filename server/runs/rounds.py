@@ -190,12 +190,15 @@ def judge(
     roster: dict[int, str],
     keys: Mapping[str, str] | None = None,
     secure: SecureSum | None = None,
+    rule: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released.
 
+    A site that keeps personal parts under the strategy's `rule` evaluates the model with them.
+
     Under the secure sum there is one entry, `ALL_SITES`, with the mean over the patients.
     """
-    job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
+    job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json(), rule=dict(rule or {}))
     senders = Senders(keys)
     if secure is not None:
         line = line_to(grid, roster, run=job.run, round=job.round, senders=senders)

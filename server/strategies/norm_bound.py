@@ -14,9 +14,10 @@ from shared_models.core.arrays import State
 
 
 def norm_bound(model: None, *, bound: Annotated[float, Field(gt=0)] | None = None, weighting: Literal["cases", "equal"] = "cases") -> Strategy:
-    """Scale each site's change to at most `bound`, then average: ``w += sum_i p_i min(1, bound / |w_i - w|) (w_i - w)`` (Sun et al., 2019, section 4).
+    """Scale each site's change to at most `bound`, then average (Sun et al., 2019, section 4).
 
-    One hostile site then moves the model by at most its weight times the bound. Counters are averaged as they are.
+    ``w += sum_i p_i min(1, bound / |w_i - w|) (w_i - w)``: one hostile site then moves the model by at most its weight times the
+    bound. Counters are averaged as they are.
 
     Parameters
     ----------

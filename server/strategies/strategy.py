@@ -39,7 +39,7 @@ class StrategySpec:
     """One line of STRATEGIES: ``build(model, *, knobs) -> Strategy``; `fit` says which models it serves; `source` is its paper.
 
     `least` tells from the knobs how many replies a round must have for the method to mean anything. What a strategy goes together with is a
-    line of COMBINES (`server/strategies/combines`).
+    line of COMBINES (`server/combines`).
     """
 
     build: Callable[..., Strategy]

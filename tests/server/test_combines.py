@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from server.app import strategy_of
+from server.combines import COMBINES, conflicts
 from server.strategies import STRATEGIES
-from server.strategies.combines import COMBINES, conflicts
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadChoice
 from shared_models.experiment import Data, Experiment
