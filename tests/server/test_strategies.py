@@ -114,6 +114,38 @@ class TestByHand:
         with pytest.raises(BadChoice, match="mu needs lr"):
             strategy("fednova", mu=0.1)(None)
 
+    def test_scaffold(self, tmp_path: Path) -> None:
+        built = strategy("scaffold")(None)
+        own = built.start(CURRENT)
+        assert built.sends(own) == {}
+        # a takes one step, b two: s_a = (1, 2) - (2, 2) = (-1, 0), s_b = ((1, 2) - (4, 0)) / 2 = (-1.5, 1); (30 s_a + 10 s_b) / 40
+        after, own = built.aggregate(CURRENT, own, spool_of(tmp_path / "s", REPLIES, {"a": 1, "b": 2}))
+        np.testing.assert_allclose(after["w"], [2.5, 1.5])
+        np.testing.assert_allclose(built.sends(own)["c/w"], [-1.125, 0.25], rtol=1e-6)
+        # a alone: s_a = (-1, 0) - (-1.125, 0.25) + (2.5, 1.5) - (2.5, 2.5) = (0.125, -1.25); b keeps its own; again (30 s_a + 10 s_b) / 40
+        alone: dict[str, tuple[State, int]] = {"a": ({"w": np.array([2.5, 2.5], np.float32), "n": np.array(12)}, 30)}
+        after, own = built.aggregate(after, own, spool_of(tmp_path / "t", alone))
+        np.testing.assert_allclose(after["w"], [2.5, 2.5])
+        sent = built.sends(own)
+        np.testing.assert_allclose(sent.pop("c/w"), [-0.28125, -0.6875], rtol=1e-6)
+        assert {key: int(value) for key, value in sent.items()} == {"counted/a": 2, "counted/b": 1}
+
+    def test_scaffold_undoes_the_schedule_of_the_learning_rate(self, tmp_path: Path) -> None:
+        built, spool = strategy("scaffold")(None), spool_of(tmp_path / "s", REPLIES)
+        spool.factor = 0.5
+        _, own = built.aggregate(CURRENT, built.start(CURRENT), spool)
+        np.testing.assert_allclose(built.sends(own)["c/w"], [-3.0, 1.0], rtol=1e-6)  # twice the mean of (-1, 0) and (-3, 2), thrice the first
+
+    def test_feddyn(self, tmp_path: Path) -> None:
+        built = strategy("feddyn", alpha=0.25)(None)
+        # mean (3, 1); the sites moved (1, 0) + (3, -2) = (4, -2) in all, half of it is added
+        after, own = built.aggregate(CURRENT, built.start(CURRENT), spool_of(tmp_path / "s", REPLIES))
+        np.testing.assert_allclose(after["w"], [5.0, 0.0])
+        # a alone moves (1, 0): (4, -2) + (1, 0) = (5, -2) in all; (6, 0) + (2.5, -1)
+        alone: dict[str, tuple[State, int]] = {"a": ({"w": np.array([6.0, 0.0], np.float32), "n": np.array(12)}, 30)}
+        after, _ = built.aggregate(after, own, spool_of(tmp_path / "t", alone))
+        np.testing.assert_allclose(after["w"], [8.5, -1.0])
+
     @pytest.mark.parametrize(
         ("name", "knobs", "places", "expected"),
         [
