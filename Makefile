@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-federation bench-privacy privacy-table audit lock sbom wheel clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-ct bench-federation bench-privacy privacy-table audit lock sbom wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ privacy-table: .venv/ready ## accuracy on the heart table without privacy and at
 
 audit: .venv/ready ## canary audit of every trainer that claims privacy, and of each with every seeded bug; fails when one is missed
 	$(BIN)/python -m bench.audit
+
+bench-ct: .venv/ready ## measure: a CT series read over its raw bytes, a whole study over the plain MONAI + scikit-image way
+	$(BIN)/python -m bench.ct
 
 bench-federation: .venv/ready ## measure a deployment: memory, seconds and bytes of a round, a 250 MB model, 50 rounds on end (about half an hour)
 	$(BIN)/python -m bench.deployment

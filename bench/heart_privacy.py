@@ -58,12 +58,13 @@ def draw(rows: list[tuple[float | None, list[float], list[float]]]) -> str:
     """Return an SVG file: accuracy over epsilon, ours with the range of the seeds, and the published means."""
     names = ["1", "4", "8", "none"]
     order = sorted(rows, key=lambda row: row[0] or 1e9)
-    ticks = nice_ticks(0.6, 0.8)
-    chart = Chart(640, 320, (-0.5, 3.5), (ticks[0], ticks[-1]), left=56, right=150)
+    ticks = nice_ticks(0.6, 0.85)
+    chart = Chart(640, 320, (-0.5, 3.5), (ticks[0], ticks[-1]), left=56, right=190)
     chart.axis_y(ticks, "Accuracy, mean of hospitals")
     for place, (name, (_, ours, theirs)) in enumerate(zip(names, order, strict=True)):
-        chart.label("hue0", chart.at_x(place) - 12, chart.height - 14, f"eps {name}")
-        chart.segment("hue0", chart.at_x(place), chart.at_y(min(ours)), chart.at_x(place), chart.at_y(max(ours)))
+        said = "no privacy" if name == "none" else f"epsilon {name}"
+        chart.label("axis", chart.at_x(place), chart.height - 14, said, text_anchor="middle")
+        chart.segment("line hue0", chart.at_x(place), chart.at_y(min(ours)), chart.at_x(place), chart.at_y(max(ours)))
         chart.dot("hue0", place, statistics.mean(ours), 5, f"epsilon {name}: {statistics.mean(ours):.3f}")
         chart.dot("hue1", place + 0.12, statistics.mean(theirs), 4, f"published: {statistics.mean(theirs):.3f}")
     chart.label("hue0", chart.width - chart.right + 10, 40, "ours: mean, range of seeds")

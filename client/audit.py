@@ -35,6 +35,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "charged": ("counter",),
     "loss accepted": ("counter",),
     "peer": ("name", "digest"),
+    "peer forgotten": ("name", "digest"),
     "prepared": ("accepted", "skipped", "quarantined"),
     "repaired": (),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +16,8 @@ audit_app = typer.Typer(help="The audit log of this site.", no_args_is_help=True
 app.add_typer(audit_app, name="audit")
 ledger_app = typer.Typer(help="What this site's patients have spent of their privacy, and the way on after entries were lost.")
 app.add_typer(ledger_app, name="ledger")
+peers_app = typer.Typer(help="The hospitals that this one has summed with, and the keys under which it met them.")
+app.add_typer(peers_app, name="peers")
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", envvar="FEDILD_SITE", help="The site folder; default: the current one.")]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
@@ -95,6 +100,8 @@ def prepare(
     experiment: Annotated[str | None, typer.Option(help="Prepare as this experiment wants it: a TOML, or one that waits for approval.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and prepare what arrives once it has lain still for some seconds.")] = False,
+    backend: Annotated[str, typer.Option(help="pool: processes of this machine; ray: a Ray cluster that sees the site folder.")] = "pool",
+    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
 ) -> None:
     """Read, de-identify, check and measure what lies in the inbox."""
     if watch:
@@ -105,10 +112,97 @@ def prepare(
         log.setLevel(logging.INFO)
         run(folder.resolve(), experiment, stop=stop_on_signal(), processes=processes)
         return
+    from client.outcome import lines_of
     from client.station import prepare_site
+    from shared_models.core.files import read_json
 
-    report = prepare_site(folder, experiment, processes=processes)
+    with progress_bar("series") as step:
+        report = prepare_site(folder, experiment, processes=processes, backend=backend, ray_address=ray_address, progress=step)
+    for line in lines_of(read_json(report)["outcomes"]):
+        typer.echo(line)
     typer.echo(report)
+
+
+@app.command(epilog="Example: fedild site receive --folder /srv/fedild")
+def receive(folder: Folder = Here) -> None:
+    """Take in what a PACS or scanner sends, until told to stop; `site up` does the same when the site TOML has [receiver]."""
+    from client.intake.receiver import receiver_of, receiving
+    from client.site import Site
+    from client.watch import stop_on_signal
+
+    logging.basicConfig(format="%(message)s")
+    warnings.simplefilter("ignore")  # they name values of the files
+    receiver, landing = receiver_of(Site.load(folder / "site.toml"))
+    landing.sweep()
+    stop = stop_on_signal()
+    with receiving(receiver, landing, folder):
+        typer.echo(f"listening on {receiver.host}:{receiver.port} as {receiver.title}")
+        stop.wait()
+
+
+@app.command(epilog="Example: fedild site fetch --accession-list wanted.csv --folder /srv/fedild")
+def fetch(
+    folder: Folder = Here,
+    patient: Annotated[list[str] | None, typer.Option(help="Patient number; all CT studies. May be given several times.")] = None,
+    study: Annotated[list[str] | None, typer.Option(help="Study Instance UID. May be given several times.")] = None,
+    accession_list: Annotated[Path | None, typer.Option(help="CSV with a column `accession`.")] = None,
+) -> None:
+    """Ask the PACS for studies and bring them into the inbox; without options, go on with what was asked for before."""
+    from client.intake.fetch import Fetch, read_list
+    from client.intake.pacs import What as Kind
+    from client.site import Site
+
+    logging.basicConfig(format="%(message)s")
+    warnings.simplefilter("ignore")  # they name values of the files
+    work = Fetch(Site.load(folder / "site.toml"))
+    by: dict[Kind, list[str]] = {"patient": patient or [], "study": study or [], "accession": read_list(accession_list) if accession_list else []}
+    wanted: list[tuple[Kind, str]] = [(what, value) for what, values in by.items() for value in values]
+    if wanted:
+        work.ask(wanted)
+    with progress_bar("images") as step:
+        found = work.run(step)
+    typer.echo(f"{found['done']} studies are here, {found['failed']} items failed")
+    if found["failed"]:
+        typer.echo("fedild site queue --state failed", err=True)
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: fedild site queue --state failed")
+def queue(
+    folder: Folder = Here,
+    kind: Annotated[str | None, typer.Option(help="find, fetch, unpack or prepare.")] = None,
+    state: Annotated[str | None, typer.Option(help="waiting, working, done or failed.")] = None,
+    retry: Annotated[list[str] | None, typer.Option(help="Let a failed item wait anew: first digits of its name, or `all`.")] = None,
+    format: Format = "text",
+) -> None:
+    """Show the site's work: how much waits, is worked on, is done and has failed; and try again what failed."""
+    import json
+
+    from client.intake.queue import Queue
+    from client.site import Site
+
+    found = Queue(Site.load(folder / "site.toml").workspace)
+    if retry:
+        typer.echo(f"{found.retry(None if 'all' in retry else retry)} items wait anew", err=True)
+    counts, items = found.counts(), found.items(kind, state)
+    if format == "json":
+        typer.echo(json.dumps({"counts": counts, "items": [item.as_dict() for item in items]}, indent=2))
+        return
+    for name, states in counts.items():
+        typer.echo(f"{name:8s} {'  '.join(f'{count:6d} {word}' for word, count in states.items())}")
+    for item in items if kind or state else ():
+        typer.echo(f"{item.kind:8s} {item.name}  {item.state:8s} {item.attempts:3d}  {item.reason}")
+
+
+@app.command(epilog="Example: fedild site acquisition --format json")
+def acquisition(folder: Folder = Here, format: Format = "text") -> None:
+    """Show how this site scans (maker, kernel, thickness, kVp, year) in counts that may be shared; small ones are put together."""
+    import json
+
+    from client.acquisition_profile import acquisition_profile, lines_of
+
+    profile = acquisition_profile(folder)
+    typer.echo(json.dumps(profile, indent=2) if format == "json" else "\n".join(lines_of(profile)))
 
 
 @app.command(epilog="Example: fedild site approve 3f2a91c07b1e")
@@ -233,6 +327,47 @@ def accept_loss(
     entry = Ledger(folder).accept_loss(spent if spent is not None else limit)
     taken = "without bound: no limit can be kept" if entry.epsilon is None else f"for epsilon {entry.epsilon:g} of every patient"
     typer.echo(f"entry {entry.counter}: what was lost is taken {taken}")
+
+
+@peers_app.callback(invoke_without_command=True, epilog="Example: fedild site peers --folder /srv/fedild")
+def peers(context: typer.Context, folder: Folder = Here, format: Format = "text") -> None:
+    """List the hospitals whose signing keys are pinned here: compare the keys by telephone."""
+    import json
+
+    from client.privacy.secure_sum.peers import Peers
+
+    if context.invoked_subcommand is not None:
+        return
+    known = Peers(folder).known()
+    if format == "json":
+        typer.echo(json.dumps(known, indent=2))
+    for name, key in known.items() if format != "json" else ():
+        typer.echo(f"{name:24s} {key}")
+
+
+@peers_app.command(epilog="Example: fedild site peers forget beta --folder /srv/fedild")
+def forget(name: Annotated[str, typer.Argument(help="A hospital that has told you that it made new keys.")], folder: Folder = Here) -> None:
+    """Unpin a hospital's key, after asking that hospital: the next run pins the one that the consortium certifies."""
+    from client.privacy.secure_sum.peers import Peers
+
+    typer.echo(f"forgotten: {name} under {Peers(folder).forget(name)[:16]}")
+
+
+@contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield ``step(done, total)``, which moves a bar on standard error; without a terminal nothing is shown."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def _decide(folder: Path, what: str, decision: str) -> None:

@@ -186,9 +186,11 @@ def data(subject: Subject) -> Finding:
     if not (site.workspace / "cohort.json").exists():
         return Finding("fault", "nothing prepared", "fedild site prepare")
     labelled = sum(case.label is not None for case in Cohort.load(site.workspace / "cohort.json").cases)
-    least = site.policy.min_cases
+    least = site.policy.least_cases(summed=True)
     if labelled < least:
         return Finding("fault", f"fewer than {least} patients with a diagnosis", "add studies and diagnoses, then `fedild site prepare`")
+    if labelled < site.policy.min_cases:
+        return Finding("good", f"{labelled} patients with a diagnosis: enough for the secure sum alone")
     return Finding("good", f"{labelled} patients with a diagnosis")
 
 

@@ -31,6 +31,7 @@ device = "auto"             # auto, cpu, cuda or cuda:1
 
 [policy]                    # what may leave, whatever an experiment asks for
 min_cases = 10
+# min_cases_in_sum = 2      # a small hospital may take part with fewer, through the secure sum alone
 min_per_class = 5
 """
 

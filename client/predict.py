@@ -20,8 +20,9 @@ from client.cases.clinical import ClinicalTable
 from client.cases.cohort import Visit
 from client.cases.identity import Pseudonyms, canonical_id
 from client.dicom import tags
-from client.dicom.header import Dismissed, SliceFile, read_headers
+from client.dicom.header import read_headers
 from client.dicom.scan import Series, group, list_files
+from client.dicom.slices import Dismissed, SliceFile
 from client.features import feature_names
 from client.outcome import Study, build_cohort, preference
 from client.pictures import seen_slices
@@ -29,7 +30,7 @@ from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
 from client.training import PREDICTORS
-from client.training.records import Records, image_of, slice_numbers, table_row
+from client.training.records import Records, image_of, refuse_gaps, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
 from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice
@@ -132,10 +133,12 @@ def predict_series(visit: Visit, bundle: Bundle, workspace: Path) -> tuple[dict[
     Raises
     ------
     BadCohort
-        A value that the model reads is missing.
+        A value that the model reads is missing, or a model of volumes gets a series with gaps.
     """
     experiment, spec = bundle.experiment, spec_of(bundle.experiment.model)
-    prepared = load(workspace / visit.prepared).prepared
+    stored = load(workspace / visit.prepared)
+    refuse_gaps(stored, spec)
+    prepared = stored.prepared
     if prepared.mask is None or not prepared.mask.any():
         raise BadCohort("a study needs lung in its mask", value=0)
     columns: dict[str, float] = {}
@@ -173,12 +176,12 @@ def count_left_out(left: Iterable[Dismissed]) -> list[dict[str, Any]]:
     Examples
     --------
     >>> count_left_out([Dismissed("NOT_CT", ("a", "b")), Dismissed("NOT_CT", ("c",))])
-    [{'reason': 'NOT_CT', 'meaning': 'not a CT image', 'remedy': '', 'files': 3}]
+    [{'reason': 'NOT_CT', 'meaning': 'not a CT image', 'remedy': 'none needed', 'files': 3}]
     """
     counts: dict[str, int] = {}
     for one in left:
         counts[one.reason] = counts.get(one.reason, 0) + len(one.paths)
-    texts = {reason: (meaning, "") for reason, meaning in tags.SKIPPED.items()} | tags.QUARANTINED | LEFT_OUT
+    texts = tags.SKIPPED | tags.QUARANTINED | LEFT_OUT
     return [
         {"reason": reason, "meaning": texts[reason][0], "remedy": texts[reason][1], "files": files}
         for reason, files in sorted(counts.items(), key=lambda item: (item[0] in tags.SKIPPED, item[0]))

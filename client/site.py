@@ -2,7 +2,9 @@
 
 [site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
            watch (the inbox) and prepare_for (an experiment TOML)
+[deidentification] dates (shift or remove) and characteristics (keep or clean) of the headers; names and ids always go
 [policy]   models, tasks, strategies, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] of differential privacy
+[receiver] of studies that are pushed here; [pacs] to fetch studies from; [limits] of one study (client/intake/settings.py)
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
 
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from client.intake.settings import Pacs, Receiver, StudyLimits
 from shared_models.core.choices import Section, load_toml, validated
 from shared_models.experiment import Name
 
@@ -33,6 +36,17 @@ class Place(Section):
     watch: bool = False
     prepare_for: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+
+
+class Deidentification(Section):
+    """``[deidentification]``: the options of PS3.15 annex E that this hospital takes beside the Basic Profile.
+
+    `dates` ``shift`` keeps the days between a patient's visits (E.3.6), ``remove`` keeps no interval. `characteristics` ``keep`` lets age (90 at
+    most), sex, size and weight of the header pass (E.3.9), ``clean`` removes them.
+    """
+
+    dates: Literal["shift", "remove"] = "shift"
+    characteristics: Literal["keep", "clean"] = "keep"
 
 
 class PrivacyPolicy(Section):
@@ -62,13 +76,15 @@ class Policy(Section):
 
     A metric leaves only when at least `min_cases` patients stand behind it, and one that is computed per class only when every class
     that is present has at least `min_per_class`; `rounding` and `support` set other decimals and more patients for single metrics. Arrays
-    leave only under the names of `keys` (patterns as of a shell).
+    leave only under the names of `keys` (patterns as of a shell). With fewer than `min_cases` patients, but at least `min_cases_in_sum`, a
+    hospital takes part through the secure sum alone, where its numbers are seen in the sum of at least three; not set, it is `min_cases`.
     """
 
     models: tuple[str, ...] = ("*",)
     tasks: tuple[str, ...] = ("*",)
     strategies: tuple[str, ...] = ("*",)
     min_cases: Annotated[int, Field(ge=1)] = 10
+    min_cases_in_sum: Annotated[int, Field(ge=1)] | None = None
     min_per_class: Annotated[int, Field(ge=1)] = 5
     metrics: tuple[str, ...] = ("train_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_cases")
     decimals: Annotated[int, Field(ge=1, le=12)] = 4
@@ -78,6 +94,23 @@ class Policy(Section):
     max_payload_mb: Annotated[float, Field(gt=0)] = 2048.0
     secure_sum: bool = False
     privacy: PrivacyPolicy = PrivacyPolicy()
+
+    def least_cases(self, *, summed: bool) -> int:
+        """Return how many patients must stand behind what leaves in clear, or under the masks of a secure sum.
+
+        Examples
+        --------
+        >>> tiny = Policy(min_cases_in_sum=2)
+        >>> tiny.least_cases(summed=False), tiny.least_cases(summed=True), Policy().least_cases(summed=True)
+        (10, 2, 10)
+        """
+        return self.min_cases if not summed or self.min_cases_in_sum is None else min(self.min_cases, self.min_cases_in_sum)
+
+    def least_per_class(self, *, summed: bool) -> int:
+        """Return how many patients must stand behind a number about one class."""
+        if not summed or self.min_cases_in_sum is None:
+            return self.min_per_class
+        return min(self.min_per_class, self.min_cases_in_sum)
 
 
 class Link(Section):
@@ -91,8 +124,12 @@ class Site(Section):
     """A site as its TOML describes it."""
 
     site: Place
+    deidentification: Deidentification = Deidentification()
     policy: Policy = Policy()
     server: Link | None = None
+    receiver: Receiver | None = None
+    pacs: Pacs | None = None
+    limits: StudyLimits = StudyLimits()
     folder: Path = Path()
 
     @staticmethod

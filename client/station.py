@@ -13,6 +13,7 @@ from typing import Any, get_args
 from client.approval import Approval, Approvals, Decision, code_digest
 from client.audit import AuditLog
 from client.expiry import days_left, warning
+from client.intake.queue import Queue
 from client.site import Site
 from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import read_json
@@ -22,7 +23,7 @@ from shared_models.experiment import Experiment
 REFUSED_S = 90.0
 """Seconds that a refusal is shown: a site that is still refused has dialled again, and written it anew, by then."""
 
-LOGS = ("up", "worker", "prepare", "inbox", "resident", "supernode", "superexec")
+LOGS = ("up", "worker", "prepare", "inbox", "receive", "receiver", "resident", "supernode", "superexec")
 
 
 def decide(folder: Path, word: str, decision: str) -> list[Approval]:
@@ -133,31 +134,51 @@ def prepare_site(
     experiment: str | None,
     *,
     processes: int | None,
+    backend: str = "pool",
+    ray_address: str | None = None,
     only: Callable[[str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Prepare the site's inbox, or those of its files that `only` says yes to, into its workspace and return the report's path.
 
-    Without `experiment` the one of `prepare_for` in the site TOML says how; without that, the defaults do.
+    Without `experiment` the one of `prepare_for` in the site TOML says how; without that, the defaults do. Studies that are still being
+    retrieved are left alone.
     """
     from client.prepare import prepare_folder
+    from client.processes import Limits
     from shared_models.experiment import Preparation
 
     site = Site.load(folder / "site.toml")
     clinical = site.path(site.site.clinical)
     if experiment is None and site.site.prepare_for is not None:
         experiment = str(site.path(site.site.prepare_for))
+    inbox, limits = site.path(site.site.inbox), site.limits
+    arriving = unfinished(site.workspace)
+
+    def is_whole(path: str) -> bool:
+        return Path(path).relative_to(inbox).parts[0] not in arriving and (only is None or only(path))
+
     report = prepare_folder(
-        site.path(site.site.inbox),
+        inbox,
         site.workspace,
         _experiment(folder, experiment).preparation if experiment else Preparation(),
         clinical=clinical if clinical.exists() else None,
         processes=processes or len(os.sched_getaffinity(0)),
-        only=only,
+        limits=Limits(memory_mb=limits.memory_mb or None, seconds=limits.seconds or None),
+        backend=backend,
+        ray_address=ray_address,
+        retain_characteristics=site.deidentification.characteristics == "keep",
+        shift_dates=site.deidentification.dates == "shift",
+        only=is_whole if arriving or only else None,
         progress=progress,
     )
     AuditLog(folder).note("prepared", accepted=len(report.accepted), skipped=len(report.skipped), quarantined=len(report.quarantined))
     return site.workspace / "report.json"
+
+
+def unfinished(workspace: Path) -> set[str]:
+    """Return the folders of the inbox in which half a study may lie: those that are to be retrieved and have not been, all of them."""
+    return {item.name for item in Queue(workspace).items("fetch") if item.state != "done"} if (workspace / "queue.sqlite").exists() else set()
 
 
 def _experiment(folder: Path, word: str) -> Experiment:

@@ -1,4 +1,5 @@
-"""`fedild site up`: the worker, Flower's SuperNode and its superexec under one supervisor, for ever.
+"""`fedild site up`: the worker, Flower's SuperNode and its superexec under one supervisor, for ever; with them, where the site wants it, the
+watch of the inbox and the receiver.
 
 The SuperNode only dials out. Its own interface listens on loopback and wants a secret, so no other user of the machine can take its tasks. A
 server that refuses (a key that is not registered yet, a connection that has not run out) is asked again with pauses; `fedild site status`
@@ -107,7 +108,8 @@ def programs_of(folder: Path) -> list[Program]:
         folder=home,
     )
     watch = Program("inbox", (sys.executable, "-m", "client.watch", str(folder)), environment=here, folder=home)
-    return [worker, node, executor, *([watch] if site.site.watch else [])]
+    receive = Program("receiver", (sys.executable, "-m", "client.intake.receiver", str(folder)), environment=here, folder=home)
+    return [worker, node, executor, *([watch] if site.site.watch else []), *([receive] if site.receiver else [])]
 
 
 def _node() -> tuple[str, ...]:

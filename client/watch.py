@@ -1,8 +1,9 @@
 """The inbox, watched: what has lain still for some seconds is prepared, what is still being copied is left until it lies still.
 
 What belongs together is what lies in one folder of the inbox, at any depth; files in the inbox itself belong together too. Each round
-prepares all that lies still (what was prepared before comes from the cache), so that the cohort never holds half a study. `fedild site
-prepare --watch` runs it by hand; `fedild site up` runs it, as ``python -m client.watch FOLDER``, when the site TOML says ``watch = true``.
+prepares all that lies still (what was prepared before comes from the cache), archives too, and leaves out what `fedild site fetch` has not
+brought whole, so that the cohort never holds half a study. `fedild site prepare --watch` runs it by hand; `fedild site up` runs it, as
+``python -m client.watch FOLDER``, when the site TOML says ``watch = true``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 
 from client.dicom.scan import list_files
 from client.site import Site
-from client.station import prepare_site
+from client.station import prepare_site, unfinished
 from shared_models.core.errors import FedILDError
+from shared_models.core.locks import is_locked
 from shared_models.core.supervision import event_log, lock
 
 log = logging.getLogger("fedild.inbox")
@@ -119,7 +121,7 @@ def watch(
     """
     site = Site.load(folder / "site.toml")
     inbox = Inbox(site.path(site.site.inbox), quiet_s=quiet_s, leave_out=site.workspace)
-    done: tuple[dict[str, Stamps], int] = ({}, 0)
+    done: tuple[dict[str, Stamps], int, set[str]] = ({}, 0, set())
 
     def go_on(*_: object) -> None:
         if stop.is_set():
@@ -128,8 +130,8 @@ def watch(
     with lock(folder / "watch.lock", what="a watch of the inbox"):
         while not stop.is_set():
             clinical = site.path(site.site.clinical)
-            still = (inbox.look(time.monotonic()), clinical.stat().st_mtime_ns if clinical.exists() else 0)
-            if still[0] and still != done:
+            still = (inbox.look(time.monotonic()), clinical.stat().st_mtime_ns if clinical.exists() else 0, unfinished(site.workspace))
+            if still[0] and still != done and not is_locked(site.workspace / "queue.prepare.lock"):
                 done = still
                 try:
                     prepare(folder, experiment, processes=processes, only=inbox.lies_still, progress=go_on)

@@ -24,7 +24,7 @@ from client.privacy.policy import enforce, is_private
 from client.privacy.quiet import quiet
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
-from client.privacy.support import support_of, supported
+from client.privacy.support import check_groups, support_of, supported
 from client.selection import measure, split_records
 from client.site import Site
 from client.training import FITTERS, PRIVATE_FITTERS
@@ -36,6 +36,7 @@ from client.training.residual import pack_update
 from client.training.rule import Rule
 from client.training.rules import rule_of
 from client.training.steps import Stopped
+from shared_models.blocks.spec import Grouping
 from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
@@ -129,7 +130,7 @@ class Worker:
             return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
-        training = self._supported(experiment, training)
+        training = self._supported(experiment, training, summed=seal is not None)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
         meter = self._meter(job, experiment, training)
         fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit") if private else FITTERS[spec.fit]
@@ -172,6 +173,7 @@ class Worker:
             support=None if private else support_of(training.labels, training.names, len(experiment.data.classes)),
             counts=spec.counts,
             most_steps=max(1, experiment.train.steps or experiment.train.epochs * math.ceil(len(training) / experiment.train.batch)),
+            check=partial(self._check_trees, experiment, training) if spec.fit == "trees" else None,
             seal=seal and partial(seal, measured),
         )
 
@@ -187,18 +189,24 @@ class Worker:
     def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
         return Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
 
-    def _supported(self, experiment: Experiment, training: Records) -> Records:
+    def _supported(self, experiment: Experiment, training: Records, *, summed: bool) -> Records:
         """Leave out, or refuse, what too few patients stand behind: before training, so that time tells nothing."""
         policy, private = self.site.policy, is_private(experiment)
         kept = supported(
             training.labels,
             training.names,
             len(experiment.data.classes),
-            least=max(policy.min_cases, policy.privacy.least_patients if private and self.guards is not None else 0),
-            least_per_class=policy.min_per_class,
+            least=max(policy.least_cases(summed=summed), policy.privacy.least_patients if private and self.guards is not None else 0),
+            least_per_class=policy.least_per_class(summed=summed),
             per_class=not private and "class" in spec_of(experiment.model).counts.values(),
         )
         return training if len(kept) == len(training) else training.take(kept)
+
+    def _check_trees(self, experiment: Experiment, training: Records, state: State) -> None:
+        model = build(experiment.model, inputs=training.inputs.shape[1], outputs=len(experiment.data.classes))
+        model.check(state, {})  # first: a malformed tree might have no end
+        if isinstance(model, Grouping):
+            check_groups(model.groups(state, training.inputs), training.names, self.site.policy.min_per_class)
 
     @property
     def _places(self) -> tuple[Path, ...]:

@@ -59,7 +59,7 @@ class Preparation(Section):
         None
     )
     steps: tuple[Choice, ...] = ()
-    segmenter: Choice = Choice(name="threshold")
+    segmenter: Choice = Choice(name="whole_lung")
     features: tuple[Choice, ...] = (Choice(name="densitometry"),)
 
     @property

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared_models.catalogue import MODELS, inputs_of, spec_of
+import numpy as np
+
+from shared_models.blocks.spec import PrivateSums
+from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
 from shared_models.experiment import Experiment
@@ -23,8 +26,8 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training import PRIVATE_FITTERS
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
-    from server.strategies import STRATEGIES
     from server.combines import conflicts
+    from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
 
@@ -64,6 +67,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
+        found += _private_sums(experiment) + _shared_noise(experiment)
         if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
@@ -80,6 +84,37 @@ def faults(experiment: Experiment) -> list[str]:
         except FedILDError as error:
             found.append(f"simulation: {error}")
     return found
+
+
+def _private_sums(experiment: Experiment) -> list[str]:
+    """Return why a model of sums cannot be private: nobody has worked out what one patient changes, or its columns have no public scale."""
+    if spec_of(experiment.model).fit != "sums" or not experiment.privacy.at_sites:
+        return []
+    try:
+        model = build(experiment.model, inputs=(inputs := inputs_of(experiment)), outputs=len(experiment.data.classes))
+        if not isinstance(model, PrivateSums):
+            return [f"privacy: model {experiment.model.name!r} has no bound on what one patient changes; choose another model"]
+        start = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=0)
+        model.lengths(start, np.zeros((0, inputs)), np.zeros(0, int))
+    except FedILDError as error:
+        return [f"privacy: {error}"]
+    return []
+
+
+def _shared_noise(experiment: Experiment) -> list[str]:
+    """Return why the noise of `noise_share` sites would not add up to the noise of one mechanism."""
+    from client.training.units import noise_adds_up
+
+    if experiment.privacy.noise_share == 1 or not experiment.privacy.at_sites:
+        return []
+    if experiment.federation.secure_sum is None:
+        return ["privacy.noise_share: without federation.secure_sum a site's share is all the noise that there is; leave one of them out"]
+    if not noise_adds_up(experiment, experiment.train.steps or 0):
+        return [
+            "privacy.noise_share: the noise of several sites adds up in exact sums, and in networks with train.steps = 1, the optimiser 'sgd', "
+            "no train.clip_norm and a strategy with weighting = 'equal'; elsewhere each site makes all of its noise: leave noise_share out"
+        ]
+    return []
 
 
 def load_checked(name: str, settings: list[str]) -> Experiment:

@@ -97,17 +97,35 @@ def prepare(
     clinical: Annotated[Path | None, typer.Option(help="Clinical table (CSV) with diagnoses.")] = None,
     settings: Settings = None,
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    backend: Annotated[str, typer.Option(help="pool: processes of this machine; ray: a Ray cluster that sees FOLDER and OUT.")] = "pool",
+    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    memory_mb: Annotated[float, typer.Option(min=0, help="Memory that one series may take; 0: no limit.")] = 6000.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds that one series may take; 0: no limit.")] = 1800.0,
     quiet: Quiet = False,
 ) -> None:
-    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json."""
+    """Read, de-identify, check, segment and measure the studies of a folder; writes report.json and report.html."""
+    from client.outcome import lines_of
     from client.prepare import prepare_folder
+    from client.processes import Limits
     from shared_models.experiment import Preparation
     from sim.experiments import find
     from sim.progress import Progress
 
     preparation = find(experiment, settings or []).preparation if experiment else Preparation()
     with Progress(quiet=quiet) as progress:
-        prepare_folder(folder, out, preparation, clinical=clinical, processes=_cores(processes), progress=progress.bar("preparing"))
+        report = prepare_folder(
+            folder,
+            out,
+            preparation,
+            clinical=clinical,
+            processes=_cores(processes),
+            limits=Limits(memory_mb=memory_mb or None, seconds=seconds or None),
+            backend=backend,
+            ray_address=ray_address,
+            progress=progress.bar("preparing"),
+        )
+    for line in lines_of(report.outcomes()):
+        typer.echo(line)
     typer.echo(out / "report.json")
 
 
@@ -173,6 +191,26 @@ def plan(
     if plot is not None:
         write_atomic(plot, picture(plans, epsilon).encode())
         typer.echo(plot, err=True)
+
+
+@privacy_app.command("audit", epilog="Example: fedild privacy audit runs/demo/bundle --site runs/demo/hospitals/alpha/site.toml --references 8")
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="A released model; the figures go into its card.")],
+    site: Annotated[list[Path] | None, typer.Option(help="Site TOML of a hospital that trained it; may be given several times.")] = None,
+    canaries: Annotated[int, typer.Option(min=0, max=20000, help="Canaries in the private trainer; 0 leaves this audit out.")] = 1000,
+    references: Annotated[int, typer.Option(min=0, max=256, help="Models trained to calibrate the membership attack: an even number, or 0.")] = 0,
+    victims: Annotated[int, typer.Option(min=0, help="Patients a site whose input is sought in their update; 0 leaves this attack out.")] = 8,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of that search.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of the attacks.")] = 0,
+) -> None:
+    """Attack a released model: canaries in its private trainer, membership inference, update inversion. Figures go into its model card."""
+    from shared_models.bundle import card_text
+    from sim.privacy_audit import Effort
+    from sim.privacy_audit import audit as run
+
+    effort = Effort(canaries, references, victims, iterations)
+    found = run(bundle, site or [], effort=effort, seed=seed, told=lambda line: typer.echo(line, err=True))
+    typer.echo(card_text({"privacy_audit": found}).partition("## ")[2])
 
 
 @app.command("federation-demo", epilog="Example: fedild federation-demo --out runs/federation")

@@ -37,6 +37,13 @@ def segmenters() -> Mapping[str, Any]:
     return SEGMENTERS
 
 
+def segmentation_networks() -> Mapping[str, Any]:
+    """Return SEGMENTATION_NETWORKS."""
+    from shared_models.networks.segmentation import SEGMENTATION_NETWORKS
+
+    return SEGMENTATION_NETWORKS
+
+
 def features() -> Mapping[str, Any]:
     """Return FEATURES."""
     from client.features import FEATURES
@@ -77,6 +84,7 @@ TABLES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "strategies": strategies,
     "steps": steps,
     "segmenters": segmenters,
+    "segmentation_networks": segmentation_networks,
     "features": features,
     "metrics": metrics,
     "augmentations": augmentations,

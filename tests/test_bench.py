@@ -30,7 +30,10 @@ ROOT = Path(__file__).parents[1]
     [
         ("federation", ("seconds: median (range)", "peak MB", "default backend / plain loop, one thread")),
         ("aggregation", ("ours / copy", "Flower / ours", "models of memory")),
+        ("ct_steps", ("ours, ms a slice", "ours / theirs", "measuring sharpness")),
+        ("radiomics", ("family", "ours, s", "pyradiomics-bhklab")),
         ("studies", ("s per phantom volume", "s per prepared study", "segmenting")),
+        ("ct", ("series / raw bytes", "plain / ours", "peak MB", "Dice of the lung masks", "studies a minute")),
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
     ],
@@ -44,7 +47,7 @@ def test_smoke(name: str, columns: tuple[str, ...]) -> None:
         assert column in run.stdout
 
 
-@pytest.mark.parametrize("name", ["timing", "seeds", "processes", "deployment"])
+@pytest.mark.parametrize("name", ["timing", "seeds", "processes", "deployment", "radiomics"])
 def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"bench.{name}"))
     assert result.attempted > 0

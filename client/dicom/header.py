@@ -11,7 +11,6 @@ import stat
 import warnings
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,84 +21,52 @@ from pydicom.tag import BaseTag
 
 from client.cases.identity import canonical_id
 from client.dicom import tags
-
-
-@dataclass(frozen=True, slots=True)
-class SliceFile:
-    """What is kept of one CT slice's header; identifiers stay in memory and never reach cache or report.
-
-    `position_mm` is the centre of the first pixel and `orientation` the row and column direction, in LPS millimetres; `spacing_mm` is (y, x).
-    `pixel_offset` is -1 where the pixels need a decoder. `padding` is the closed range of raw values outside the field of view.
-    """
-
-    path: str
-    patient_id: str
-    study_uid: str
-    series_uid: str
-    image_uid: str
-    study_date: str
-    acquisition: str
-    position_mm: tuple[float, float, float]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, float]
-    rows: int
-    columns: int
-    slope: float
-    intercept: float
-    rescale_given: bool
-    padding: tuple[int, int] | None
-    bits: tuple[int, int, int]
-    signed: bool
-    lossy: bool
-    pixel_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dismissed:
-    """Files that go no further: a reason from `tags.SKIPPED` or `tags.QUARANTINED`, and where they lie."""
-
-    reason: str
-    paths: tuple[str, ...]
-    series_uid: str = ""
-
-    @property
-    def is_skipped(self) -> bool:
-        """Whether nothing is wrong with the files; they are only not for us."""
-        return self.reason in tags.SKIPPED
+from client.dicom.frames import flattened, frames_of, is_frame
+from client.dicom.slices import Dismissed, SliceFile
 
 
 def read_header(path: str) -> SliceFile | Dismissed:
-    """Read one file up to its pixels and decide whether it is a CT slice that can be used. Never raises for what the file holds."""
+    """Return the first slice of a file, or why it has none; see `read_slices`."""
+    return read_slices(path)[0]
+
+
+def read_slices(path: str) -> list[SliceFile] | list[Dismissed]:
+    """Read one file up to its pixels: the CT slices in it, or the reason to turn it away. Never raises for what the file holds."""
+    found, uid = _read(path)
+    return [Dismissed(found, (path,), uid)] if isinstance(found, str) else found
+
+
+def _read(path: str) -> tuple[list[SliceFile] | str, str]:
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
-            return Dismissed("LINK", (path,))
+            return "LINK", ""
         size = status.st_size
         if size == 0:
-            return Dismissed("EMPTY_FILE", (path,))
+            return "EMPTY_FILE", ""
         with open(path, "rb") as file:
             head = file.read(1024)
             if head[128:132] != b"DICM":
-                return Dismissed("NOT_DICOM", (path,))
+                return "NOT_DICOM", ""
             if size > tags.MAX_FILE_BYTES or (tags.DEFLATED.encode() in head and _inflates_too_far(path)):
-                return Dismissed("TOO_LARGE", (path,))
+                return "TOO_LARGE", ""
             file.seek(0)
             header = dcmread(file, stop_before_pixels=True, defer_size=tags.MAX_ELEMENT_BYTES)
-            found = _judge(path, header, file, size)
-            uid = _Raw(header).text("SeriesInstanceUID")
+            return _judge(path, header, file, size), _Raw(header).text("SeriesInstanceUID")
     except Exception:  # a damaged header may raise anything; the file is named, its neighbours go on
-        return Dismissed("UNREADABLE", (path,))
-    return Dismissed(found, (path,), uid) if isinstance(found, str) else found
+        return "UNREADABLE", ""
 
 
-def read_full_header(path: str) -> Dataset:
-    """Return the whole header of a file that `read_header` has let in, up to its pixels.
+def read_full_header(one: SliceFile) -> Dataset:
+    """Return the whole header of a slice's file, up to its pixels; what a multi-frame file says of this frame stands at the top.
 
     It holds identifiers: it goes through `deidentify` before anything is taken from it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with open(path, "rb") as file:
+        if one.frame >= 0:
+            return flattened(_multi_frame_header(one.path), one.frame)
+        with open(one.path, "rb") as file:
             return dcmread(file, stop_before_pixels=True, defer_size=tags.MAX_ELEMENT_BYTES)
 
 
@@ -107,7 +74,7 @@ def read_headers(paths: Iterable[str]) -> list[SliceFile | Dismissed]:
     """Read many headers; what DICOM files do against the standard is judged here, not warned about."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [read_header(path) for path in paths]
+        return [one for path in paths for one in read_slices(path)]
 
 
 def _inflates_too_far(path: str) -> bool:
@@ -120,22 +87,26 @@ def _inflates_too_far(path: str) -> bool:
     return bool(inflate.unconsumed_tail)
 
 
-def _judge(path: str, header: Dataset, file: BinaryIO, size: int) -> SliceFile | str:
+def _judge(path: str, header: Dataset, file: BinaryIO, size: int) -> list[SliceFile] | str:
     one = _Raw(header)
     syntax, sop_class = str(header.file_meta.get("TransferSyntaxUID", "")), one.text("SOPClassUID")
     if sop_class == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in header:
         return "DICOMDIR"
-    if sop_class in tags.ENHANCED_CT:
-        return "MULTI_FRAME"
-    if sop_class != tags.CT_IMAGE_STORAGE or one.text("Modality").upper() not in ("CT", ""):
+    if not sop_class:  # every DICOM object says what it is: this one lost it
+        return "UNREADABLE"
+    enhanced = sop_class in tags.ENHANCED_CT
+    if (sop_class != tags.CT_IMAGE_STORAGE and not enhanced) or one.text("Modality").upper() not in ("CT", ""):
         return "NOT_CT"
     for value in one.texts("ImageType"):
         if value.upper() in tags.IMAGE_TYPES_TURNED_AWAY:
             return tags.IMAGE_TYPES_TURNED_AWAY[value.upper()]
     if one.text("BurnedInAnnotation").upper() == "YES":
         return "BURNED_IN"
-    if int(one.text("NumberOfFrames") or 1) > 1:
+    count = int(one.text("NumberOfFrames") or 1)
+    if count < 1 or (count > 1 and not enhanced):
         return "MULTI_FRAME"
+    if syntax in tags.RETIRED_SYNTAXES:
+        return "RETIRED_SYNTAX"
     if syntax not in tags.TRANSFER_SYNTAXES:
         return "TRANSFER_SYNTAX"
     rows, columns = one.number("Rows", 0), one.number("Columns", 0)
@@ -154,18 +125,20 @@ def _judge(path: str, header: Dataset, file: BinaryIO, size: int) -> SliceFile |
         offset = _pixels_start(file, explicit=syntax == tags.EXPLICIT_LITTLE)
         if offset < 0:
             return "NO_PIXELS"
-        if offset + rows * columns * allocated // 8 > size:
+        if offset + count * rows * columns * allocated // 8 > size:
             return "TRUNCATED"
+    if count * rows * columns > tags.MAX_VOXELS:
+        return "TOO_LARGE"
     position, orientation = one.floats("ImagePositionPatient", 3), one.floats("ImageOrientationPatient", 6)
     spacing = one.floats("PixelSpacing", 2)
-    if not position or not orientation or not spacing or not all(0.01 < s < 20 for s in spacing) or not _is_frame(orientation):
+    if not enhanced and (not position or not orientation or not spacing or not all(0.01 < s < 20 for s in spacing) or not is_frame(orientation)):
         return "NO_GEOMETRY"
     patient = str(header.get("PatientID", "") or "").strip()  # decoded with the file's own character set
     if not canonical_id(patient):
         return "NO_PATIENT_ID"
     slope, intercept = one.floats("RescaleSlope", 1), one.floats("RescaleIntercept", 1)
     dates = (one.text(keyword) for keyword in ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate"))
-    return SliceFile(
+    found = SliceFile(
         path=path,
         patient_id=patient,
         study_uid=one.text("StudyInstanceUID"),
@@ -173,9 +146,9 @@ def _judge(path: str, header: Dataset, file: BinaryIO, size: int) -> SliceFile |
         image_uid=one.text("SOPInstanceUID"),
         study_date=next((d for d in dates if len(d) == 8 and d.isdigit()), ""),
         acquisition=one.text("AcquisitionNumber"),
-        position_mm=(position[0], position[1], position[2]),
+        position_mm=(position[0], position[1], position[2]) if position else (0.0, 0.0, 0.0),
         orientation=orientation,
-        spacing_mm=(spacing[0], spacing[1]),
+        spacing_mm=(spacing[0], spacing[1]) if spacing else (1.0, 1.0),
         rows=rows,
         columns=columns,
         slope=slope[0] if slope else 1.0,
@@ -187,6 +160,13 @@ def _judge(path: str, header: Dataset, file: BinaryIO, size: int) -> SliceFile |
         lossy=tags.TRANSFER_SYNTAXES[syntax] == "lossy" or one.text("LossyImageCompression") == "01",
         pixel_offset=offset,
     )
+    return frames_of(_multi_frame_header(path), found, rows * columns * allocated // 8) if enhanced else [found]
+
+
+def _multi_frame_header(path: str) -> Dataset:
+    # a thousand frames need more than a megabyte of functional groups: nothing may be put off for later here
+    with open(path, "rb") as file:
+        return dcmread(file, stop_before_pixels=True, defer_size=tags.MAX_INFLATED_BYTES)
 
 
 class _Raw:
@@ -234,12 +214,6 @@ TAGS = {
     if (tag := tag_for_keyword(keyword)) is not None
 }
 """Tags of the keywords that a header is judged by."""
-
-
-def _is_frame(orientation: tuple[float, ...]) -> bool:
-    r, c = orientation[:3], orientation[3:]
-    lengths = sum(v * v for v in r), sum(v * v for v in c)
-    return all(abs(v - 1) < 0.02 for v in lengths) and abs(sum(a * b for a, b in zip(r, c, strict=True))) < 0.02
 
 
 def _padding(one: _Raw, allocated: int, signed: bool) -> tuple[int, int] | None:

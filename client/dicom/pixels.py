@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 
-from client.dicom.header import SliceFile
+from client.dicom.codestream import image_size
+from client.dicom.slices import SliceFile
 from shared_models.core.errors import BadStudy
 
 AIR_HU = -1024.0
@@ -40,7 +45,9 @@ def read_raw(one: SliceFile) -> NDArray[np.integer]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                raw = pixel_array(dcmread(one.path))
+                raw = _decoded(one)
+        except BadStudy:
+            raise
         except Exception as error:  # decoders raise whatever they like on damaged data
             raise BadStudy("UNDECODABLE", "the compressed pixels must be decodable", value=type(error).__name__) from None
         if raw.shape != (one.rows, one.columns) or raw.dtype.kind not in "iu":
@@ -49,6 +56,29 @@ def read_raw(one: SliceFile) -> NDArray[np.integer]:
     if stored < allocated:
         raw = _low_bits(raw, allocated, stored, high, one.padding)
     return raw
+
+
+def _decoded(one: SliceFile) -> NDArray[np.integer]:
+    if one.frame < 0:
+        return _frame(dcmread(one.path), one)
+    status = Path(one.path).stat()
+    return _frame(_file(one.path, status.st_size, status.st_mtime_ns), one)
+
+
+@functools.lru_cache(maxsize=1)
+def _file(path: str, _size: int, _changed: int) -> Dataset:
+    # a multi-frame file is read once for all its frames, which come one after the other
+    return dcmread(path)
+
+
+def _frame(ds: Dataset, one: SliceFile) -> NDArray[np.integer]:
+    index = max(one.frame, 0)
+    if ds.file_meta.TransferSyntaxUID.is_encapsulated:
+        stream = get_frame(ds.PixelData, index, number_of_frames=int(ds.get("NumberOfFrames", 1) or 1))
+        size = image_size(stream)
+        if size is not None and size != (one.rows, one.columns):  # before a decoder makes room for whatever the stream says
+            raise BadStudy("UNDECODABLE", "the compressed image must have the size in its header", value=size)
+    return pixel_array(ds, index=index)
 
 
 def _low_bits(raw: NDArray[np.integer], allocated: int, stored: int, high: int, padding: tuple[int, int] | None) -> NDArray[np.integer]:

@@ -1,100 +1,39 @@
-"""What happens to each attribute of a CT header: PS3.15 table E.1-1, Basic Application Level Confidentiality Profile, as a literal table.
+"""What happens to each attribute of a CT header: the standard's table (`confidentiality`), with the choices that it leaves, taken.
 
 Action codes (PS3.15 E.3): X remove, Z replace by a zero-length value, D replace by a dummy, K keep (sequences are cleaned inside), U replace
-the UID, C clean. Where the standard leaves a choice by the attribute's type (X/Z, X/D, Z/D, X/Z/U*), the code here is the one taken, which keeps a
-CT object valid. Attributes that stand in neither table below are removed: what nobody has looked at does not pass.
+the UID, C clean; DATE is the cleaning of the Retain Longitudinal Temporal Information With Modified Dates Option. Attributes that stand neither
+in the standard's table nor among `KEPT` are removed: what nobody has looked at does not pass.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
-Action: TypeAlias = Literal["X", "Z", "D", "K", "U", "C", "DATE", "TIME"]
+from client.dicom.confidentiality import TABLE_E1_1
 
-ACTIONS: Final[dict[str, Action]] = {
-    # the patient
-    "PatientName": "D", "PatientID": "D", "IssuerOfPatientID": "X", "OtherPatientIDs": "X", "OtherPatientNames": "X",
-    "OtherPatientIDsSequence": "X", "PatientBirthDate": "Z", "PatientBirthTime": "X", "PatientBirthName": "X",
-    "PatientMotherBirthName": "X", "PatientAddress": "X", "PatientTelephoneNumbers": "X", "PatientTelecomInformation": "X",
-    "PatientReligiousPreference": "X", "PatientComments": "X", "PatientState": "X", "PatientInsurancePlanCodeSequence": "X",
-    "PatientPrimaryLanguageCodeSequence": "X", "PatientTransportArrangements": "X", "PatientInstitutionResidence": "X",
-    "CountryOfResidence": "X", "RegionOfResidence": "X", "EthnicGroup": "X", "EthnicGroupCodeSequence": "X",
-    "Occupation": "X", "AdditionalPatientHistory": "X", "MedicalRecordLocator": "X", "MedicalAlerts": "X", "Allergies": "X",
-    "MilitaryRank": "X", "BranchOfService": "X", "ReferencedPatientSequence": "X", "ReferencedPatientPhotoSequence": "X",
-    "ResponsiblePerson": "X", "ResponsibleOrganization": "X", "SpecialNeeds": "X", "LastMenstrualDate": "X", "PregnancyStatus": "X",
-    "SmokingStatus": "X", "PatientSexNeutered": "X", "ConfidentialityConstraintOnPatientDataDescription": "X", "CurrentPatientLocation": "X",
-    "PatientSetupPhotoDescription": "X", "PersonAddress": "X", "PersonTelephoneNumbers": "X", "PersonTelecomInformation": "X", "PersonName": "D",
-    "PersonIdentificationCodeSequence": "X", "PatientSpeciesDescription": "X",
-    # the patient's characteristics: kept under the Retain Patient Characteristics Option (E.3.9), see RETAINED
-    "PatientAge": "X", "PatientSex": "Z", "PatientSize": "X", "PatientWeight": "X",
-    # people at the hospital
-    "ReferringPhysicianName": "Z", "ReferringPhysicianAddress": "X", "ReferringPhysicianTelephoneNumbers": "X",
-    "ReferringPhysicianIdentificationSequence": "X", "ConsultingPhysicianName": "X", "ConsultingPhysicianIdentificationSequence": "X",
-    "PhysiciansOfRecord": "X", "PhysiciansOfRecordIdentificationSequence": "X", "PerformingPhysicianName": "X",
-    "PerformingPhysicianIdentificationSequence": "X", "NameOfPhysiciansReadingStudy": "X", "PhysiciansReadingStudyIdentificationSequence": "X",
-    "OperatorsName": "X", "OperatorIdentificationSequence": "X", "RequestingPhysician": "X", "RequestingService": "X",
-    "ScheduledPerformingPhysicianName": "X", "NamesOfIntendedRecipientsOfResults": "X",
-    "OrderEnteredBy": "X", "OrderEntererLocation": "X", "OrderCallbackPhoneNumber": "X", "OrderCallbackTelecomInformation": "X",
-    "DistributionName": "X", "DistributionAddress": "X", "InterpretationAuthor": "X", "InterpretationRecorder": "X",
-    "InterpretationTranscriber": "X", "InterpretationApproverSequence": "X", "InterpretationText": "X", "ReviewerName": "X",
-    "VerifyingObserverName": "D", "VerifyingObserverSequence": "D", "VerifyingOrganization": "X", "AuthorObserverSequence": "X",
-    "ParticipantSequence": "X", "ContentCreatorName": "Z", "ContentCreatorIdentificationCodeSequence": "X",
-    # the hospital, its machines and rooms
-    "InstitutionName": "X", "InstitutionAddress": "X", "InstitutionCodeSequence": "X", "InstitutionalDepartmentName": "X",
-    "InstitutionalDepartmentTypeCodeSequence": "X", "StationName": "X", "StationAETitle": "X", "DeviceSerialNumber": "X", "DeviceUID": "U",
-    "DeviceDescription": "X", "DeviceLabel": "X", "GantryID": "X", "GeneratorID": "X", "DetectorID": "X", "PlateID": "X", "CassetteID": "X",
-    "XRaySourceID": "X", "SourceManufacturer": "X", "SourceSerialNumber": "X", "PerformedStationName": "X", "PerformedStationAETitle": "X",
-    "PerformedStationNameCodeSequence": "X", "PerformedLocation": "X", "ScheduledStationName": "X", "ScheduledStationAETitle": "X",
-    "ScheduledStudyLocation": "X", "ScheduledStudyLocationAETitle": "X", "RetrieveAETitle": "X", "ApprovalStatusDateTime": "X",
-    "DateOfLastCalibration": "X", "TimeOfLastCalibration": "X", "DateTimeOfLastCalibration": "X", "DateOfSecondaryCapture": "X",
-    "TimeOfSecondaryCapture": "X", "ManufacturerDeviceClassUID": "X", "UniqueDeviceIdentifier": "X", "UDISequence": "X",
-    "ScheduledStudyStartDate": "X", "ScheduledStudyStartTime": "X", "DateOfInstallation": "X", "DateOfManufacture": "X",
-    # numbers of the order and the visit
-    "AccessionNumber": "Z", "StudyID": "Z", "AdmissionID": "X", "AdmittingDate": "X", "AdmittingTime": "X", "AdmittingDiagnosesDescription": "X",
-    "AdmittingDiagnosesCodeSequence": "X", "IssuerOfAdmissionID": "X", "IssuerOfAdmissionIDSequence": "X", "ServiceEpisodeID": "X",
-    "ServiceEpisodeDescription": "X", "IssuerOfServiceEpisodeID": "X", "IssuerOfAccessionNumberSequence": "X", "VisitComments": "X",
-    "FillerOrderNumberImagingServiceRequest": "Z", "PlacerOrderNumberImagingServiceRequest": "Z", "RequestAttributesSequence": "X",
-    "RequestedProcedureID": "X", "RequestedProcedureDescription": "X", "RequestedProcedureComments": "X", "RequestedProcedureLocation": "X",
-    "RequestedProcedureCodeSequence": "X", "ReasonForTheRequestedProcedure": "X", "ReasonForRequestedProcedureCodeSequence": "X",
-    "ReasonForStudy": "X", "ReasonForTheImagingServiceRequest": "X", "ImagingServiceRequestComments": "X",
-    "ScheduledProcedureStepID": "X", "ScheduledProcedureStepDescription": "X", "ScheduledProcedureStepLocation": "X",
-    "ScheduledProcedureStepStartDate": "X", "ScheduledProcedureStepStartTime": "X", "ScheduledProcedureStepEndDate": "X",
-    "ScheduledProcedureStepEndTime": "X", "PerformedProcedureStepID": "X", "PerformedProcedureStepDescription": "X",
-    "PerformedProcedureStepStartDate": "X", "PerformedProcedureStepStartTime": "X", "PerformedProcedureStepEndDate": "X",
-    "PerformedProcedureStepEndTime": "X", "PerformedProcedureStepStartDateTime": "X", "PerformedProcedureStepEndDateTime": "X",
-    "CommentsOnThePerformedProcedureStep": "X", "PerformedProtocolCodeSequence": "X", "PerformedProcedureTypeDescription": "X",
-    "IssueDateOfImagingServiceRequest": "X", "IssueTimeOfImagingServiceRequest": "X", "ReferencedRequestSequence": "X",
-    "ProcedureCodeSequence": "X", "DischargeDiagnosisDescription": "X", "StudyStatusID": "X", "StudyPriorityID": "X",
-    # free text
-    "StudyDescription": "X", "SeriesDescription": "X", "SeriesDescriptionCodeSequence": "X", "ProtocolName": "X", "ImageComments": "X",
-    "StudyComments": "X", "FrameComments": "X", "AcquisitionComments": "X", "AcquisitionProtocolDescription": "X", "DerivationDescription": "X",
-    "ContributionDescription": "X", "ContributingEquipmentSequence": "X", "TextComments": "X", "TextString": "X",
-    "ContentLabel": "X", "ContentDescription": "X", "ResultsComments": "X", "Impressions": "X", "Arbitrary": "X", "ContrastBolusAgent": "D",
-    "ContrastBolusAgentSequence": "X", "ContrastBolusStartTime": "X", "ContrastBolusStopTime": "X", "GraphicAnnotationSequence": "X",
- "ModifiedAttributesSequence": "X", "OriginalAttributesSequence": "X", "ContentSequence": "X",
-    "IconImageSequence": "X", "DigitalSignaturesSequence": "X", "EncryptedAttributesSequence": "X", "MACParametersSequence": "X",
-    "DataSetTrailingPadding": "X", "AcquisitionContextSequence": "X", "ReferencedStudySequence": "X",
-    "ReferencedPerformedProcedureStepSequence": "X", "ReferencedVisitSequence": "X", "PrivateDataElement": "X", "InterpretationID": "X",
-    "ResultsID": "X", "ReferencedInterpretationSequence": "X", "ReferencedResultsSequence": "X", "LongitudinalTemporalInformationModified": "X",
-    # days and times: shifted as one, or emptied
-    "StudyDate": "DATE", "SeriesDate": "DATE", "AcquisitionDate": "DATE", "ContentDate": "DATE", "InstanceCreationDate": "DATE",
-    "AcquisitionDateTime": "DATE", "InstanceCoercionDateTime": "X", "StudyTime": "TIME", "SeriesTime": "TIME", "AcquisitionTime": "TIME",
-    "ContentTime": "TIME", "InstanceCreationTime": "TIME", "TimezoneOffsetFromUTC": "X", "StudyArrivalDate": "X", "StudyArrivalTime": "X",
-    "StudyCompletionDate": "X", "StudyCompletionTime": "X", "StudyReadDate": "X", "StudyReadTime": "X", "StudyVerifiedDate": "X",
-    "StudyVerifiedTime": "X", "CurveDate": "X", "CurveTime": "X", "OverlayDate": "X", "OverlayTime": "X",
-    # identifiers of objects
-    "SOPInstanceUID": "U", "StudyInstanceUID": "U", "SeriesInstanceUID": "U", "FrameOfReferenceUID": "U", "SynchronizationFrameOfReferenceUID": "U",
-    "ReferencedSOPInstanceUID": "U", "ReferencedFrameOfReferenceUID": "U", "InstanceCreatorUID": "U", "ConcatenationUID": "U",
-    "SOPInstanceUIDOfConcatenationSource": "U", "IrradiationEventUID": "U", "TransactionUID": "U", "StorageMediaFileSetUID": "U",
-    "FailedSOPInstanceUIDList": "U", "DimensionOrganizationUID": "U", "FiducialUID": "U", "CreatorVersionUID": "U",
-    "PaletteColorLookupTableUID": "U", "RelatedFrameOfReferenceUID": "U", "RequestedSOPInstanceUID": "U", "TargetUID": "U", "UID": "U",
-    "MediaStorageSOPInstanceUID": "U",
-    "ReferencedImageSequence": "K", "SourceImageSequence": "K",
+Action: TypeAlias = Literal["X", "Z", "D", "K", "U", "C", "DATE"]
+
+FIRST_CHOICE: Final[dict[str, Action]] = {
+    "X": "X", "Z": "Z", "D": "D", "U": "U", "X/Z": "X", "X/D": "X", "X/Z/D": "X", "Z/D": "Z", "X/Z/U*": "X",
 }  # fmt: skip
-"""Keyword to action."""
+"""The code taken where the standard leaves a choice and a CT object does not need the attribute: the one that leaves least."""
+
+TAKEN: Final[dict[str, Action]] = {
+    "PatientName": "D", "PatientID": "D",  # a dummy that is the pseudonym: type 2 of the patient module, and what keeps a patient one patient
+    "ContrastBolusAgent": "D",  # type 2 of the contrast module: that there was one is kept, its name is not
+    "ReferencedImageSequence": "K", "SourceImageSequence": "K",  # U*: cleaned inside, their UIDs replaced
+    "SOPInstanceUIDOfConcatenationSource": "U", "CreatorVersionUID": "U",  # UIDs that are no longer, or not yet, in the table
+}  # fmt: skip
+"""Where a CT object needs the attribute, or more is known than the table says."""
+
+DATES: Final[dict[str, Action]] = {
+    "StudyDate": "DATE", "SeriesDate": "DATE", "AcquisitionDate": "DATE", "ContentDate": "DATE", "InstanceCreationDate": "DATE",
+    "AcquisitionDateTime": "DATE",
+}  # fmt: skip
+"""Overrides under the Retain Longitudinal Temporal Information With Modified Dates Option (E.3.6): days move, times of day go."""
 
 RETAINED: Final[dict[str, Action]] = {"PatientAge": "C", "PatientSex": "K", "PatientSize": "K", "PatientWeight": "K"}
-"""Overrides under the Retain Patient Characteristics Option; C caps the age at 90."""
+"""Overrides under the Retain Patient Characteristics Option (E.3.9); C caps the age at 90."""
 
 KEPT: Final[frozenset[str]] = frozenset(
     """
@@ -120,3 +59,20 @@ METHODS: Final[dict[str, str]] = {
     "113108": "Retain Patient Characteristics Option",
 }
 """Codes of CID 7050 that the engine declares."""
+
+
+ACTIONS: Final[dict[str, Action]] = {word: FIRST_CHOICE[code] for word, code in TABLE_E1_1.items()} | TAKEN  # pyright: ignore[reportAssignmentType]
+"""Keyword (or eight hexadecimal digits) to action, without options."""
+
+
+def actions(*, retain_characteristics: bool, shift_dates: bool) -> dict[str, Action]:
+    """Return keyword to action under the options that were chosen.
+
+    Examples
+    --------
+    >>> chosen = actions(retain_characteristics=False, shift_dates=True)
+    >>> chosen["PatientAge"], chosen["StudyDate"], chosen["PatientName"], chosen["Rows"]
+    ('X', 'DATE', 'D', 'K')
+    """
+    kept = cast(dict[str, Action], dict.fromkeys(KEPT, "K"))
+    return kept | ACTIONS | (RETAINED if retain_characteristics else {}) | (DATES if shift_dates else {})

@@ -1,4 +1,4 @@
-"""Quality of a series: a literal table of checks, each with its limit and where the limit comes from."""
+"""Quality of a series: a literal table of checks; their limits and where those come from stand in `limits`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from client.cases.finding import Finding
 from client.cases.volume import Volume
 from client.dicom.acquisition import Acquisition
+from client.dicom.limits import LIMITS
+from client.dicom.motion import largest_jump, truncated_share
 from shared_models.core.arrays import Mask
 
 
@@ -22,16 +24,9 @@ class Subject:
     mask: Mask | None = None
 
 
-MAX_SLICE_MM_3D = 3.0
-"""Spacing beyond which slices no longer make a volume; thin-section CT is <= 1.5 mm (Raghu et al., ATS/ERS/JRS/ALAT 2022)."""
-MIN_LENGTH_MM = 150.0
-"""Shorter than any adult lung from apex to base (phantom and CT atlases: 180 to 300 mm)."""
-LUNG_LITRES = (1.0, 9.0)
-"""Full-inspiration volume is 4.5 +- 1.3 L (methods 2.4); outside 1 to 9 L a mask has lost or gained something."""
-MAX_NOISE_HU = 60.0
-"""Standard deviation in homogeneous tissue; sharp kernels of routine scans give about 60 (methods 5.5, site B)."""
-MAX_PADDING_SHARE = 0.6
-MIN_AIR_SHARE, MIN_TISSUE_SHARE = 0.01, 0.05
+def limit(name: str) -> float:
+    """Return a limit of the table."""
+    return LIMITS[name].value
 
 
 def not_hu(subject: Subject) -> Finding | None:
@@ -48,7 +43,7 @@ def not_hu(subject: Subject) -> Finding | None:
     if seen.size == 0:
         return Finding("NOT_HU", "error", "the image is empty")
     air, tissue = float((seen < -700).mean()), float(((seen > -200) & (seen < 300)).mean())
-    if air >= MIN_AIR_SHARE and tissue >= MIN_TISSUE_SHARE and float(np.percentile(seen, 99)) < 2000:
+    if air >= limit("air") and tissue >= limit("tissue") and float(np.percentile(seen, 99)) < limit("brightest"):
         return None
     return Finding(
         "NOT_HU", "error", f"{air:.0%} of the pixels lie where air is and {tissue:.0%} where soft tissue is: these are no Hounsfield units"
@@ -58,15 +53,17 @@ def not_hu(subject: Subject) -> Finding | None:
 def thick_slices(subject: Subject) -> Finding | None:
     """Name slices that are too far apart for a 3-D model."""
     step = subject.volume.spacing_mm[0]
-    if step <= MAX_SLICE_MM_3D:
+    if step <= limit("slice_step_3d"):
         return None
-    return Finding("THICK_SLICES", "warning", f"slices are {step:.1f} mm apart (at most {MAX_SLICE_MM_3D:g} mm for volumes); use models of slices")
+    return Finding(
+        "THICK_SLICES", "warning", f"slices are {step:.1f} mm apart (at most {limit('slice_step_3d'):g} mm for volumes); use models of slices"
+    )
 
 
 def gapped(subject: Subject) -> Finding | None:
     """Name sequential HRCT: thin slices with unseen lung between them."""
     step, thickness = subject.volume.spacing_mm[0], subject.acquisition.thickness_mm
-    if thickness is None or thickness <= 0 or step <= 2 * thickness:
+    if thickness is None or thickness <= 0 or step <= limit("gap_factor") * thickness:
         return None
     return Finding("GAPPED", "warning", f"{thickness:g} mm slices {step:.1f} mm apart: the lung between them was not imaged")
 
@@ -74,15 +71,15 @@ def gapped(subject: Subject) -> Finding | None:
 def short(subject: Subject) -> Finding | None:
     """Name series that are shorter than a lung."""
     length = subject.volume.hu.shape[0] * subject.volume.spacing_mm[0]
-    if length >= MIN_LENGTH_MM:
+    if length >= limit("length"):
         return None
-    return Finding("SHORT_SERIES", "warning", f"the series is {length:.0f} mm long (a lung needs about {MIN_LENGTH_MM:g} mm)")
+    return Finding("SHORT_SERIES", "warning", f"the series is {length:.0f} mm long (a lung needs about {limit('length'):g} mm)")
 
 
 def padded(subject: Subject) -> Finding | None:
     """Name images that are mostly outside the field of view."""
     share = float((subject.volume.hu[:, ::4, ::4] <= -1024).mean())
-    if share <= MAX_PADDING_SHARE:
+    if share <= limit("padding"):
         return None
     return Finding("PADDED", "info", f"{share:.0%} of the pixels are padding")
 
@@ -90,9 +87,9 @@ def padded(subject: Subject) -> Finding | None:
 def noisy(subject: Subject) -> Finding | None:
     """Name noise beyond routine scans."""
     noise = noise_hu(subject.volume)
-    if not noise > MAX_NOISE_HU:
+    if not noise > limit("noise"):
         return None
-    return Finding("NOISY", "warning", f"noise in soft tissue is about {noise:.0f} HU (at most {MAX_NOISE_HU:g} HU)")
+    return Finding("NOISY", "warning", f"noise in soft tissue is about {noise:.0f} HU (at most {limit('noise'):g} HU)")
 
 
 def sharp_kernel(subject: Subject) -> Finding | None:
@@ -102,14 +99,49 @@ def sharp_kernel(subject: Subject) -> Finding | None:
     return Finding("SHARP_KERNEL", "info", "an edge-enhancing kernel: low-attenuation areas are overestimated")
 
 
+def few_slices(subject: Subject) -> Finding | None:
+    """Name series with hardly enough slices to see a whole lung."""
+    count = len(subject.volume.hu)
+    if count >= limit("few_slices"):
+        return None
+    return Finding("FEW_SLICES", "warning", f"{count} slices (a lung needs about {limit('few_slices'):g})")
+
+
+def contrast_agent(subject: Subject) -> Finding | None:
+    """Note a contrast agent, which raises density; CT for interstitial disease is done without (Raghu et al., ATS/ERS/JRS/ALAT 2018)."""
+    if not subject.acquisition.contrast:
+        return None
+    return Finding("CONTRAST", "info", "a contrast agent was given: densities are raised and not comparable")
+
+
+def prone(subject: Subject) -> Finding | None:
+    """Note any position but supine: dependent density lies elsewhere (methods, trap 19: prone and supine series mixed)."""
+    position = subject.acquisition.position
+    if position[2:] in ("", "S"):
+        return None
+    words = {"P": "prone", "DR": "on the right side", "DL": "on the left side"}[position[2:]]
+    return Finding("PRONE", "info", f"the patient lay {words}; dependent density lies elsewhere than in supine scans")
+
+
+def motion(subject: Subject) -> Finding | None:
+    """Name a breath or shift between slices."""
+    jump = largest_jump(subject.volume)
+    if jump <= limit("jump"):
+        return None
+    return Finding(
+        "MOTION", "warning", f"one slice step changes {jump:.1f} times as much as its neighbours (at most {limit('jump'):g}): the patient moved"
+    )
+
+
 def lung_volume(subject: Subject) -> Finding | None:
     """Name masks whose volume no lung has."""
     if subject.mask is None:
         return None
     litres = float((subject.mask > 0).sum()) * subject.volume.voxel_ml / 1000
-    if LUNG_LITRES[0] <= litres <= LUNG_LITRES[1]:
+    low, high = limit("lung_low"), limit("lung_high")
+    if low <= litres <= high:
         return None
-    return Finding("LUNG_VOLUME", "warning", f"the lung mask holds {litres:.1f} L (plausible: {LUNG_LITRES[0]:g} to {LUNG_LITRES[1]:g} L)")
+    return Finding("LUNG_VOLUME", "warning", f"the lung mask holds {litres:.1f} L (plausible: {low:g} to {high:g} L)")
 
 
 def cut_off(subject: Subject) -> Finding | None:
@@ -117,8 +149,16 @@ def cut_off(subject: Subject) -> Finding | None:
     if subject.mask is None or len(subject.mask) < 2:
         return None
     area = (subject.mask > 0).sum(axis=(1, 2))
-    ends = [name for name, value in (("base", area[0]), ("apex", area[-1])) if value > 0.1 * area.max()]
+    ends = [name for name, value in (("base", area[0]), ("apex", area[-1])) if value > limit("cut_area") * area.max()]
     return Finding("CUT_OFF", "warning", f"the {' and the '.join(ends)} of the lung is outside the scan") if ends else None
+
+
+def truncated_view(subject: Subject) -> Finding | None:
+    """Name lungs that the field of view cuts off sideways."""
+    share = truncated_share(subject.volume)
+    if share <= limit("truncated"):
+        return None
+    return Finding("TRUNCATED_VIEW", "warning", f"in {share:.0%} of the slices lung meets the rim of the field of view: lung is missing beside it")
 
 
 def one_sided(subject: Subject) -> Finding | None:
@@ -126,7 +166,7 @@ def one_sided(subject: Subject) -> Finding | None:
     if subject.mask is None:
         return None
     right, left = (int((subject.mask == side).sum()) for side in (1, 2))
-    if min(right, left) >= 0.1 * max(right, left):
+    if min(right, left) >= limit("small_lung") * max(right, left):
         return None
     return Finding("ONE_SIDED", "warning", "one lung holds less than a tenth of the other: collapsed, removed, or missed by the mask")
 
@@ -139,6 +179,11 @@ CHECKS: dict[str, Callable[[Subject], Finding | None]] = {
     "PADDED": padded,
     "NOISY": noisy,
     "SHARP_KERNEL": sharp_kernel,
+    "FEW_SLICES": few_slices,
+    "CONTRAST": contrast_agent,
+    "PRONE": prone,
+    "MOTION": motion,
+    "TRUNCATED_VIEW": truncated_view,
 }
 """Checks of the image alone, by the code of their finding."""
 

@@ -13,9 +13,9 @@ from client.cases.finding import Finding
 from client.cases.volume import Volume
 from client.dicom import tags
 from client.dicom.geometry import SAME_POSITION_MM, Stack, head_normal, to_volume
-from client.dicom.header import Dismissed, SliceFile
 from client.dicom.pixels import read_hu
 from client.dicom.scan import Series
+from client.dicom.slices import Dismissed, SliceFile
 from shared_models.core.errors import BadStudy
 
 MAX_BAD_SHARE = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 
 from client.cases.identity import canonical_id
 from client.dicom import tags
-from client.dicom.header import Dismissed, SliceFile
+from client.dicom.slices import Dismissed, SliceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,22 @@ def group(headers: Iterable[SliceFile | Dismissed]) -> tuple[list[Series], list[
 def _split(uid: str, slices: list[SliceFile], lost: int) -> Iterator[Series | Dismissed]:
     slices = sorted(slices, key=lambda s: s.path)
     unique: dict[str, SliceFile] = {}
+    equal: dict[tuple[str, str], bool] = {}
+    repeated: set[str] = set()
     for one in slices:
         twin = unique.setdefault(one.image_uid or one.path, one)
         if twin is not one:
-            if twin.position_mm == one.position_mm and _same_bytes(twin.path, one.path):
-                yield Dismissed("DUPLICATE_FILE", (one.path,))
+            pair = twin.path, one.path
+            if pair not in equal:  # once a file, not once a frame
+                equal[pair] = twin.position_mm == one.position_mm and _same_bytes(*pair)
+            if equal[pair]:
+                repeated.add(one.path)
             else:  # two images under one UID: keep both, geometry decides
-                unique[one.path] = one
+                unique[f"{one.path} {one.frame}"] = one
+    for path in sorted(repeated):
+        yield Dismissed("DUPLICATE_FILE", (path,))
     if len({canonical_id(s.patient_id) for s in unique.values()}) > 1:
-        yield Dismissed("TWO_PATIENTS", tuple(s.path for s in unique.values()), uid)
+        yield Dismissed("TWO_PATIENTS", tuple(dict.fromkeys(s.path for s in unique.values())), uid)
         return
     grids: dict[tuple[Any, ...], list[SliceFile]] = defaultdict(list)
     for one in unique.values():
@@ -88,7 +95,7 @@ def _split(uid: str, slices: list[SliceFile], lost: int) -> Iterator[Series | Di
         grids[(one.rows, one.columns, direction, tuple(round(v, 3) for v in one.spacing_mm))].append(one)
     ranked = sorted(grids.values(), key=lambda g: (-len(g), g[0].path))
     for rank, members in enumerate(ranked):
-        paths = tuple(s.path for s in members)
+        paths = tuple(dict.fromkeys(s.path for s in members))
         if not _is_axial(members[0].orientation):
             yield Dismissed("NOT_AXIAL", paths, uid)
         elif rank and len(members) < tags.MIN_SLICES:
@@ -97,6 +104,8 @@ def _split(uid: str, slices: list[SliceFile], lost: int) -> Iterator[Series | Di
             yield Dismissed("TOO_FEW_SLICES", paths, uid)
         elif len(members) > tags.MAX_SLICES:
             yield Dismissed("TOO_MANY_SLICES", paths, uid)
+        elif len(members) * members[0].rows * members[0].columns > tags.MAX_VOXELS:
+            yield Dismissed("TOO_LARGE", paths, uid)
         else:
             yield Series(tuple(members), part=str(rank) if rank else "", lost=0 if rank else lost)
 

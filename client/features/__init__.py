@@ -5,17 +5,59 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from client.features.densitometry import densitometry, densitometry_names
-from shared_models.core.choices import Choice, look_up
+from client.features.first_order import first_order, first_order_names
+from client.features.gabor import gabor, gabor_names
+from client.features.glcm import glcm, glcm_names
+from client.features.gldm import gldm, gldm_names
+from client.features.glrlm import glrlm, glrlm_names
+from client.features.glszm import glszm, glszm_names
+from client.features.hog import hog, hog_names
+from client.features.lbp import lbp, lbp_names
+from client.features.local_histogram import local_histogram, local_histogram_names
+from client.features.ngtdm import ngtdm, ngtdm_names
+from client.features.regions import regions, regions_names
+from client.features.shape import shape, shape_names
+from client.features.sift import sift, sift_names
+from client.features.vessels import vessels, vessels_names
+from shared_models.core.choices import Choice, knobs_of, look_up
 
 FEATURES = {
     "densitometry": densitometry,
+    "first_order": first_order,
+    "gabor": gabor,
+    "glcm": glcm,
+    "gldm": gldm,
+    "glrlm": glrlm,
+    "glszm": glszm,
+    "hog": hog,
+    "lbp": lbp,
+    "local_histogram": local_histogram,
+    "ngtdm": ngtdm,
+    "regions": regions,
+    "shape": shape,
+    "sift": sift,
+    "vessels": vessels,
 }
 """Name in the experiment TOML to feature family."""
 
 FEATURE_NAMES = {
     "densitometry": densitometry_names,
+    "first_order": first_order_names,
+    "gabor": gabor_names,
+    "glcm": glcm_names,
+    "gldm": gldm_names,
+    "glrlm": glrlm_names,
+    "glszm": glszm_names,
+    "hog": hog_names,
+    "lbp": lbp_names,
+    "local_histogram": local_histogram_names,
+    "ngtdm": ngtdm_names,
+    "regions": regions_names,
+    "shape": shape_names,
+    "sift": sift_names,
+    "vessels": vessels_names,
 }
-"""The same names to what returns the columns of that family."""
+"""The same names to what returns the columns of that family; it takes those of the family's knobs that change them."""
 
 
 def feature_names(families: Iterable[Choice]) -> tuple[str, ...]:
@@ -25,5 +67,12 @@ def feature_names(families: Iterable[Choice]) -> tuple[str, ...]:
     --------
     >>> feature_names([Choice(name="densitometry")])[:2]
     ('whole_haa_percent', 'whole_laa950_percent')
+    >>> feature_names([Choice(name="shape", side="left")])[0]
+    'left_original_shape_Elongation'
     """
-    return tuple(name for family in families for name in look_up(FEATURE_NAMES, family.name, kind="feature family")())
+    return tuple(name for family in families for name in _names(family))
+
+
+def _names(family: Choice) -> tuple[str, ...]:
+    names = look_up(FEATURE_NAMES, family.name, kind="feature family")
+    return names(**{knob: value for knob, value in family.knobs.items() if knob in knobs_of(names)})

@@ -7,6 +7,7 @@ attenuation after Lederer et al. (MESA), moments after Ash et al. 2017, aeration
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,29 +170,60 @@ def densitometry(prepared: Prepared) -> dict[str, float]:
     if len(height) == 0:
         return {name: (0.0 if name.endswith(("volume_l", "mass_g")) else math.nan) for name in densitometry_names()}
     low, high = int(height[0]), int(height[-1]) + 1
-    thirds = np.minimum(3 * np.arange(high - low) // (high - low), 2)  # 0 lower, 1 middle, 2 upper: z grows toward the head
     inside = mask[low:high] > 0
-    values = prepared.volume.hu[low:high][inside]
     per_slice = inside.sum(axis=(1, 2))
-    cells = np.repeat(thirds, per_slice).astype(np.int64) * 2 + (mask[low:high][inside] == LEFT)
+    # two cells a third: right, left
+    cells = np.repeat(thirds_of(high - low), per_slice) * 2 + (mask[low:high][inside] == LEFT)
     members = {"whole": range(6), "right": (0, 2, 4), "left": (1, 3, 5), "lower": (0, 1), "middle": (2, 3), "upper": (4, 5)}
-    counts = _counts(values, cells)
-    out = {}
-    for region in REGIONS:
-        if counts is not None:
-            found = describe_counts(counts[list(members[region])].sum(axis=0), voxel_ml)
-        else:
-            found = describe_values(values[np.isin(cells, list(members[region]))], voxel_ml)
-        out |= {f"{region}_{measure}": found[measure] for measure in MEASURES}
-    return out
+    found = densitometry_of_cells(prepared.volume.hu[low:high][inside], cells, members, voxel_ml)
+    return {f"{region}_{measure}": found[region][measure] for region in REGIONS for measure in MEASURES}
 
 
-def _counts(values: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def thirds_of(height: int) -> NDArray[np.intp]:
+    """Return the third in which each of `height` slices of a lung lies: 0 lower, 1 middle, 2 upper, for z grows toward the head.
+
+    Examples
+    --------
+    >>> thirds_of(5).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    return np.minimum(3 * np.arange(height) // height, 2).astype(np.intp)
+
+
+def densitometry_of_cells(
+    hu: NDArray[np.float32], cells: NDArray[np.intp], members: Mapping[str, Sequence[int]], voxel_ml: float
+) -> dict[str, dict[str, float]]:
+    """Return the measures of regions that are unions of cells; each voxel lies in one cell.
+
+    Whole-numbered HU are counted in one histogram a cell, in one pass, and the histograms added up; others are measured voxel by voxel.
+
+    Parameters
+    ----------
+    hu : ndarray, shape (n,)
+        Hounsfield units of the voxels.
+    cells : ndarray of int, shape (n,)
+        The cell of each, from 0.
+    members : mapping of region to cells
+        What each region consists of.
+    voxel_ml : float
+        Volume of a voxel, millilitres.
+
+    Returns
+    -------
+    dict of region to measures
+    """
+    counts = _counts(hu, cells, 1 + max(max(numbers) for numbers in members.values()))
+    if counts is not None:
+        return {region: describe_counts(counts[list(numbers)].sum(axis=0), voxel_ml) for region, numbers in members.items()}
+    return {region: describe_values(hu[np.isin(cells, list(numbers))], voxel_ml) for region, numbers in members.items()}
+
+
+def _counts(values: NDArray[np.float32], cells: NDArray[np.intp], number: int) -> NDArray[np.int64] | None:
     whole = values.astype(np.int32)
     if int(whole.min()) < LOWEST_HU or int(whole.max()) > HIGHEST_HU or not np.array_equal(whole, values):
         return None
     bins = HIGHEST_HU - LOWEST_HU + 1
-    return np.bincount(cells * bins + (whole - LOWEST_HU), minlength=6 * bins).reshape(6, bins)
+    return np.bincount(cells * bins + (whole - LOWEST_HU), minlength=number * bins).reshape(number, bins)
 
 
 def _moments(mean: float, m2: float, m3: float, m4: float) -> dict[str, float]:

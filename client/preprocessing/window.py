@@ -24,5 +24,7 @@ def window(prepared: Prepared, *, level_hu: float = -600.0, width_hu: Annotated[
     ([[[0.0, 127.5, 255.0]]], False)
     """
     low = np.float32(level_hu - width_hu / 2)
-    grey = np.clip((prepared.volume.hu - low) * np.float32(255.0 / width_hu), 0.0, 255.0)
-    return prepared.with_image(replace(prepared.volume, hu=grey.astype(np.float32, copy=False)), is_hu=False)
+    grey = np.subtract(prepared.volume.hu, low, dtype=np.float32)
+    grey *= np.float32(255.0 / width_hu)
+    np.clip(grey, 0.0, 255.0, out=grey)
+    return prepared.with_image(replace(prepared.volume, hu=grey), is_hu=False)

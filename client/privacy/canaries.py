@@ -68,8 +68,8 @@ class Verdict:
 
 
 def judge(sightings: Sequence[Sighting]) -> Verdict:
-    """Return the verdict on several runs of one mechanism: AUC and noise averaged, the largest lower bound."""
-    verdicts = [_judge(sighting) for sighting in sightings]
+    """Return the verdict on several runs of one mechanism: AUC and noise averaged, the largest lower bound, all of which hold with 95 %."""
+    verdicts = [_judge(sighting, confidence=1 - 0.05 / len(sightings)) for sighting in sightings]
     return Verdict(
         float(np.mean([one.auc for one in verdicts])),
         float(np.mean([one.expected_auc for one in verdicts])),
@@ -79,7 +79,7 @@ def judge(sightings: Sequence[Sighting]) -> Verdict:
     )
 
 
-def _judge(seen: Sighting) -> Verdict:
+def _judge(seen: Sighting, *, confidence: float) -> Verdict:
     sigma, q, steps, delta = seen.spends[0].sigma, seen.spends[0].q, sum(spent.steps for spent in seen.spends), seen.spends[0].delta
     guesses = int(GUESSES * len(seen.scores)) // 2
     order = np.argsort(seen.scores)
@@ -87,7 +87,7 @@ def _judge(seen: Sighting) -> Verdict:
     return Verdict(
         auc(seen.scores[seen.present], seen.scores[~seen.present]),
         expected_auc(sigma, q, steps),
-        epsilon_lower_bound(len(seen.scores), 2 * guesses, right, delta),
+        epsilon_lower_bound(len(seen.scores), 2 * guesses, right, delta, confidence=confidence),
         epsilon([(spent.sigma, spent.q, spent.steps) for spent in seen.spends], delta),
         float(seen.empty.std() / (sigma * math.sqrt(steps))),
     )

@@ -13,6 +13,7 @@ CODES = frozenset(
         *("E_FAILED", "E_INPUT", "E_CHOICE", "E_EXPERIMENT", "E_COHORT", "E_STUDY", "E_STATE", "E_BUNDLE", "E_REFUSED", "E_INTERRUPTED"),
         # policy
         *("E_POLICY_MODEL", "E_POLICY_TASK", "E_POLICY_STRATEGY", "E_POLICY_SUM", "E_POLICY_PRIVACY", "E_POLICY_NOISE", "E_POLICY_KEYS"),
+        "E_POLICY_LEAF",
         # gate
         *("E_FEW_CASES", "E_KEYS", "E_VALUES", "E_PAYLOAD", "E_METRIC", "E_UNUSED", "E_OUTPUT"),
         # secure sum
@@ -23,6 +24,8 @@ CODES = frozenset(
         # approvals, keys, processes
         *("E_NOT_APPROVED", "E_APPROVALS", "E_AUDIT", "E_APP", "E_KEY_FILE", "E_SIGNATURE", "E_FINGERPRINT", "E_CONSORTIUM", "E_NAME"),
         *("E_AUTHORITY", "E_DEVICE", "E_NO_WORKER", "E_STOPPED", "E_MEMORY", "E_CACHE", "E_WORKER", "E_MESSENGER", "E_STRATEGY_STATE"),
+        # studies on their way in
+        *("E_ARCHIVE", "E_PACS"),
     }
 )
 

@@ -11,6 +11,7 @@ from client.privacy.policy import is_private
 from client.privacy.support import few
 from client.selection import training_names
 from client.site import Site
+from client.training.units import noise_adds_up
 from shared_models.core.errors import BadCohort, Refused
 from shared_models.experiment import Experiment
 
@@ -23,16 +24,17 @@ def foreseen(experiment: Experiment, site: Site) -> list[Refused]:
     sigma, limits = experiment.privacy.noise_multiplier, site.policy.privacy
     if not is_private(experiment) or sigma is None:
         return []
-    if experiment.federation.secure_sum is None:  # alone, a site's share of the noise is all the noise there is
-        sigma /= math.sqrt(experiment.privacy.noise_share)
+    summed = experiment.federation.secure_sum is not None
     try:
         names = training_names(site, experiment)
     except BadCohort:
         return []
     count = len(set(names))
-    if count < max(limits.least_patients, site.policy.min_cases):
+    if count < max(limits.least_patients, site.policy.least_cases(summed=summed)):
         return [few()]
     q, steps = steps_of(experiment, count)
+    if not (summed and noise_adds_up(experiment, steps)):  # a site's share of the noise is then all the noise that is claimed
+        sigma /= math.sqrt(experiment.privacy.noise_share)
     run = ((sigma, q, steps * experiment.federation.rounds),)
     found = []
     if limits.epsilon_per_run is not None and not (spent := epsilon(run, limits.delta)) <= limits.epsilon_per_run + SLACK:

@@ -88,6 +88,7 @@ def release(
     support: Support | None = None,
     counts: Mapping[str, str] | None = None,
     most_steps: int | None = None,
+    check: Callable[[State], None] | None = None,
     seal: Callable[[Update], Update] | None = None,
 ) -> Update:
     """Let `update` leave, signed, or refuse.
@@ -110,15 +111,19 @@ def release(
         Arrays that are numbers of records, as the model's `ModelSpec.counts` declares them.
     most_steps : int, optional
         Steps that the experiment asked for.
+    check : callable, optional
+        Raises when arrays of the right size tell of too few patients.
     seal : callable, optional
         Masks what was let through (secure sum); what it returns is what leaves.
 
     Raises
     ------
     Refused
-        E_FEW_CASES, E_KEYS, E_POLICY_KEYS, E_VALUES or E_PAYLOAD.
+        E_FEW_CASES, E_KEYS, E_POLICY_KEYS, E_VALUES or E_PAYLOAD; or what `check` raises.
     """
-    if update.state and (update.num_cases < policy.min_cases or (support is not None and support.total < policy.min_cases)):
+    summed = seal is not None
+    least = policy.least_cases(summed=summed)
+    if update.state and (update.num_cases < least or (support is not None and support.total < least)):
         raise few()
     if update.state and (update.state.keys() != layout.keys() or any(_differs(update.state[key], layout[key]) for key in layout)):
         raise Refused("only the model's own keys, shapes and types may leave", code="E_KEYS")
@@ -132,19 +137,21 @@ def release(
         raise Refused("no more steps are counted than were asked for", code="E_VALUES")
     if support is not None:
         for name, what in (counts or {}).items():
-            _check_counts(update.state[name], what, support, policy)
+            _check_counts(update.state[name], what, support, policy.least_per_class(summed=summed) if what == "class" else least)
     size = size_bytes(update.state)
     if size > policy.max_payload_mb * 1e6:
         raise Refused("an update must stay under the site's largest payload", value=size, code="E_PAYLOAD")
+    if check is not None:
+        check(update.state)
     update = seal(update) if seal else update
     write_down(update, record)
     return replace(update, signature=sign(key, signed_bytes(update))) if key else update
 
 
-def _check_counts(counts: np.ndarray, what: str, support: Support, policy: Policy) -> None:
+def _check_counts(counts: np.ndarray, what: str, support: Support, least: int) -> None:
     """Refuse counts that are not those of the records that trained, and counts of too few patients."""
     true, behind = (support.records, support.patients) if what == "class" else (support.records.sum(), np.array([support.total]))
-    if ((counts > 0) & (np.minimum(counts, behind) < (policy.min_per_class if what == "class" else policy.min_cases))).any():
+    if ((counts > 0) & (np.minimum(counts, behind) < least)).any():
         raise few()
     if not np.array_equal(counts.reshape(-1), np.asarray(true).reshape(-1)):
         raise Refused("a number of patients is the number of patients that trained", code="E_VALUES")

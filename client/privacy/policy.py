@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from shared_models.catalogue import MODELS
+from shared_models.blocks.spec import Grouping
+from shared_models.catalogue import MODELS, build
 from shared_models.core.errors import Refused
 from shared_models.experiment import Experiment
 
@@ -54,6 +55,21 @@ def _strategy(experiment: Experiment, policy: Policy) -> Refused | None:
     return _not_listed("strategies", strategy or "none named", policy.strategies, "E_POLICY_STRATEGY")
 
 
+def _leaves(experiment: Experiment, policy: Policy) -> Refused | None:
+    spec = MODELS.get(experiment.model.name)
+    if spec is None or spec.fit != "trees":
+        return None
+    model = build(experiment.model, inputs=1, outputs=len(experiment.data.classes))
+    if not isinstance(model, Grouping) or model.min_leaf >= policy.min_per_class:
+        return None
+    return Refused(
+        "a leaf tells the classes of its patients: it holds as many as stand behind a number of this site",
+        value=f"model.min_leaf = {model.min_leaf}",
+        remedy=f"model.min_leaf = {policy.min_per_class}",
+        code="E_POLICY_LEAF",
+    )
+
+
 def _secure_sum(experiment: Experiment, policy: Policy) -> Refused | None:
     if not policy.secure_sum or experiment.federation.secure_sum is not None:
         return None
@@ -90,7 +106,7 @@ def _delta(experiment: Experiment, policy: Policy) -> Refused | None:
     )
 
 
-RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (_model, _task, _strategy, _secure_sum, _unit, _noise, _delta)
+RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (_model, _task, _strategy, _leaves, _secure_sum, _unit, _noise, _delta)
 """Adding a rule is a function and its name here."""
 
 

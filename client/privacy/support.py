@@ -70,6 +70,38 @@ def supported(labels: np.ndarray, names: Sequence[str], classes: int, *, least: 
     return kept
 
 
+def check_groups(groups: np.ndarray, names: Sequence[str], least: int) -> None:
+    """Refuse groups of which one holds records of too few patients: what a tree says of a leaf, it says of these.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (partitions, n)
+        Where each record ends in each partition.
+    names : sequence of str
+        Patient of each record.
+    least : int
+        Patients of a group.
+
+    Raises
+    ------
+    Refused
+        E_FEW_CASES.
+
+    Examples
+    --------
+    >>> check_groups(np.array([[0, 0, 1, 1]]), ("a", "b", "c", "d"), 2)
+    >>> check_groups(np.array([[0, 0, 1, 1]]), ("a", "b", "c", "c"), 2)
+    Traceback (most recent call last):
+    ...
+    shared_models.core.errors.Refused: a site with too few patients sends no model; take part with more patients
+    """
+    patients = np.unique(names, return_inverse=True)[1]
+    for ends in groups:
+        pairs = np.unique(np.stack([ends, patients]), axis=1)
+        if (np.unique(pairs[0], return_counts=True)[1] < least).any():
+            raise few()
+
+
 def few() -> Refused:
     """Return the one refusal of every number that is too small; it says nothing of the number."""
     return Refused("a site with too few patients sends no model", remedy="take part with more patients", code="E_FEW_CASES")

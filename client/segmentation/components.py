@@ -1,4 +1,4 @@
-"""Connected components, with the types that the image library leaves open."""
+"""Connected components and binary morphology, with the types that the image library leaves open."""
 
 from __future__ import annotations
 
@@ -61,3 +61,22 @@ def dilate(mask: Bits, structure: Bits | None = None) -> Bits:
 def erode(mask: Bits, structure: Bits | None = None) -> Bits:
     """Return `mask` shrunk by one step of `structure` (faces by default); beyond the image counts as outside."""
     return np.asarray(ndimage.binary_erosion(mask, structure), dtype=bool)
+
+
+def close_gaps(mask: Bits, close_mm: float, spacing_mm: tuple[float, float, float]) -> Bits:
+    """Close gaps up to `close_mm` wide inside each slice (dilation, then erosion, by an ellipse of that diameter).
+
+    Examples
+    --------
+    >>> slit = np.ones((1, 3, 5), bool)
+    >>> slit[:, :, 2] = False
+    >>> close_gaps(slit, 2.0, (1, 1, 1))[0, 1].tolist()
+    [True, True, True, True, True]
+    """
+    ry, rx = (int(close_mm / 2 / step + 1e-6) for step in spacing_mm[1:])
+    if ry < 1 and rx < 1:
+        return mask
+    y, x = np.ogrid[-ry : ry + 1, -rx : rx + 1]
+    disc = ((y / max(ry, 1)) ** 2 + (x / max(rx, 1)) ** 2 <= 1.0)[None]
+    grown = dilate(np.pad(mask, ((0, 0), (ry, ry), (rx, rx))), disc)
+    return erode(grown, disc)[:, ry : grown.shape[1] - ry, rx : grown.shape[2] - rx] | mask

@@ -19,6 +19,7 @@ from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
 from client.training.rule import Rule
+from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import build, inputs_of, spec_of
@@ -113,11 +114,7 @@ def _stand(
     flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, precision: Precision, order: list[int], lost: float, seen: int
 ) -> State:
     """Everything that the next step depends on, as arrays."""
-    stand = {f"model/{key}": value for key, value in flat.state().items()}
-    stand |= {f"optimiser/{key}": value.cpu().numpy() for key, value in optimiser.state().items()}
-    stand |= {"random/own": generator.get_state().numpy(), "random/global": torch.get_rng_state().numpy()}
-    if flat.weights.is_cuda:
-        stand["random/cuda"] = torch.cuda.get_rng_state(flat.weights.device).numpy()
+    stand = stand_of(flat, optimiser, generator)
     stand |= {f"precision/{key}": np.array(value) for key, value in precision.state().items()}
     return stand | {"order": np.array(order, np.int64), "lost": np.array(lost), "seen": np.array(seen)}
 
@@ -126,18 +123,8 @@ def _go_on(
     stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, precision: Precision
 ) -> tuple[int, list[int], float, int]:
     """Put `_stand` back; return the steps done, the order still to come, the summed loss and the patients seen."""
-    parts: dict[str, State] = {"model": {}, "optimiser": {}, "random": {}, "precision": {}}
-    for name, value in stand.items():
-        part, _, key = name.partition("/")
-        if part in parts:
-            parts[part][key] = value
-    flat.load(parts["model"])
-    optimiser.load({key: torch.from_numpy(value).to(flat.weights.device) for key, value in parts["optimiser"].items()})
-    generator.set_state(torch.from_numpy(parts["random"]["own"]))
-    torch.set_rng_state(torch.from_numpy(parts["random"]["global"]))
-    if "cuda" in parts["random"] and flat.weights.is_cuda:
-        torch.cuda.set_rng_state(torch.from_numpy(parts["random"]["cuda"]), flat.weights.device)
-    precision.load({key: float(value) for key, value in parts["precision"].items()})
+    put_back(stand, flat, optimiser, generator)
+    precision.load({key: float(value) for key, value in part_of(stand, "precision").items()})
     return int(stand["step"]), stand["order"].tolist(), float(stand["lost"]), int(stand["seen"])
 
 

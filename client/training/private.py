@@ -27,6 +27,7 @@ from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.per_unit import GRAD_SAMPLERS, Loss, Padded, pad, refuse_shared_statistics, sampler_for
 from client.training.records import Records
 from client.training.rule import Rule
+from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from client.training.units import check_units, noise_adds_up, spend_of, units_of
 from shared_models.catalogue import spec_of
@@ -169,7 +170,8 @@ class PrivateGradient:
         self.learner, self.records, self.units, self.q, self.generator, self.secret = learner, records, units, q, generator, secret
         self.clip = privacy.clip
         self.noise = (privacy.noise_multiplier or 0.0) * privacy.clip / math.sqrt(privacy.noise_share)
-        self.expected = q * len(units)
+        # Shares of the noise add up only when all sites divide by one number: with fewer patients than the batch, too.
+        self.expected = q * len(units) if privacy.noise_share == 1 else float(train.batch)
         device = learner.flat.weights.device
         self.precision = Precision(train.precision, device)
         self.sampler = GRAD_SAMPLERS[sampler_for(privacy.grad_sample, learner.takes, device)]
@@ -208,27 +210,12 @@ class PrivateGradient:
 
 def _stand(flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, secret: SecretRandom, nonce: str) -> State:
     """Everything that the next step depends on, as arrays."""
-    stand = {f"model/{key}": value for key, value in flat.state().items()}
-    stand |= {f"optimiser/{key}": value.cpu().numpy() for key, value in optimiser.state().items()}
-    stand |= {f"secret/{key}": value for key, value in secret.state().items()}
-    stand |= {"random/own": generator.get_state().numpy(), "random/global": torch.get_rng_state().numpy()}
-    if flat.weights.is_cuda:
-        stand["random/cuda"] = torch.cuda.get_rng_state(flat.weights.device).numpy()
+    stand = stand_of(flat, optimiser, generator) | {f"secret/{key}": value for key, value in secret.state().items()}
     return stand | {"nonce": np.frombuffer(bytes.fromhex(nonce), np.uint8).copy()}
 
 
 def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, secret: SecretRandom) -> tuple[int, str]:
     """Put `_stand` back; return the steps done and the nonce of the attempt."""
-    parts: dict[str, State] = {"model": {}, "optimiser": {}, "secret": {}, "random": {}}
-    for name, value in stand.items():
-        part, _, key = name.partition("/")
-        if part in parts:
-            parts[part][key] = value
-    flat.load(parts["model"])
-    optimiser.load({key: torch.from_numpy(value).to(flat.weights.device) for key, value in parts["optimiser"].items()})
-    secret.load(parts["secret"])
-    generator.set_state(torch.from_numpy(parts["random"]["own"]))
-    torch.set_rng_state(torch.from_numpy(parts["random"]["global"]))
-    if "cuda" in parts["random"] and flat.weights.is_cuda:
-        torch.cuda.set_rng_state(torch.from_numpy(parts["random"]["cuda"]), flat.weights.device)
+    put_back(stand, flat, optimiser, generator)
+    secret.load(part_of(stand, "secret"))
     return int(stand["step"]), stand["nonce"].tobytes().hex()

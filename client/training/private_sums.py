@@ -4,7 +4,9 @@ A patient's part is the mean over the patient's records, each record weighed dow
 the length `clip`. The length of a mean is at most the largest length in it, so adding or removing a patient moves the sums by `clip` at
 most; noise of standard deviation ``sigma clip`` on every number then gives the guarantee of one Gaussian step with q = 1 (Dwork & Roth,
 The algorithmic foundations of differential privacy, 2014, appendix A). A model says by `parts` which arrays a round reads: the others leave
-as zeros and cost nothing. Making noisy sums possible again (symmetric, positive semidefinite, counts not negative) is post-processing.
+as zeros and cost nothing. Making noisy sums possible again (symmetric, positive semidefinite, counts not negative) is post-processing of
+what is released: of the site's own sums, or of the total where a secure sum releases nothing else. A part that was mended would carry less
+than its share of the noise into that total.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from client.training.fitter import Fitted
 from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
-from client.training.units import check_units, noise_adds_up, spend_of, units_of
+from client.training.units import FEWEST_UNITS, check_units, noise_adds_up, spend_of, units_of
 from shared_models.blocks.spec import PrivateSums
 from shared_models.catalogue import build
 from shared_models.core.arrays import State
@@ -70,7 +72,7 @@ def fit_private_sums(
     if not isinstance(model, PrivateSums):
         raise BadChoice(f"model {experiment.model.name!r} has no bound on what one patient changes", remedy="choose another model, or no [privacy]")
     units = units_of(records, privacy.unit)
-    check_units(len(units), privacy.delta)
+    check_units(len(units), privacy.delta, fewest=1 if summed else FEWEST_UNITS)  # nothing tells their number: no batch, and it is masked
     parts = model.parts(state)
     if not parts:
         return Fitted(model.contribution(state, records.inputs[:0], records.labels[:0], seed=seed), steps=1)
@@ -85,7 +87,7 @@ def fit_private_sums(
     sums = clipped_sums(model, state, records, units, clip=privacy.clip, seed=seed)
     scale = (privacy.noise_multiplier or 0.0) * privacy.clip / math.sqrt(privacy.noise_share)
     noisy = {key: value + scale * secret.normal(value.size).reshape(value.shape) if key in parts else value for key, value in sums.items()}
-    return Fitted(model.mend(noisy), steps=1)
+    return Fitted(noisy if summed else model.mend(noisy), steps=1)
 
 
 def clipped_sums(model: PrivateSums, state: State, records: Records, units: list[np.ndarray], *, clip: float, seed: int = 0) -> State:

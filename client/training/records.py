@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from client.cases.cache import load
+from client.cases.cache import Stored, load
 from client.cases.cohort import Case, Visit
 from client.cases.prepared import Prepared
 from shared_models.blocks.spec import ModelSpec
@@ -97,7 +97,22 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -
 def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path) -> np.ndarray:
     if spec.takes == "table":
         return table_row(visit, experiment.inputs.columns)
-    return image_of(load(workspace / visit.prepared).prepared, spec, experiment.inputs)
+    stored = load(workspace / visit.prepared)
+    refuse_gaps(stored, spec)
+    return image_of(stored.prepared, spec, experiment.inputs)
+
+
+def refuse_gaps(stored: Stored, spec: ModelSpec) -> None:
+    """Refuse sequential HRCT (thin slices with unseen lung between them) to a model of volumes; models of slices take it.
+
+    Raises
+    ------
+    BadCohort
+        The series has gaps and the model sees volumes.
+    """
+    if spec.takes == "volume" and any(finding.get("code") == "GAPPED" for finding in stored.note.get("findings", ())):
+        rule = "a model of volumes needs slices without gaps between them"
+        raise BadCohort(rule, value="GAPPED", remedy="choose a model of slices, or take the series out of the inbox and prepare again")
 
 
 def image_of(prepared: Prepared, spec: ModelSpec, inputs: Inputs) -> np.ndarray:

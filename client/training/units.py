@@ -42,15 +42,15 @@ def units_of(records: Records, unit: str) -> list[np.ndarray]:
     return [np.array(numbers) for numbers in found.values()]
 
 
-def check_units(count: int, delta: float) -> None:
+def check_units(count: int, delta: float, *, fewest: int = FEWEST_UNITS) -> None:
     """Refuse what no honest claim can be made for.
 
     Raises
     ------
     Refused
-        E_FEW_CASES: fewer than `FEWEST_UNITS`; E_PRIVACY_DELTA: `delta` is not below ``1 / (10 count)``.
+        E_FEW_CASES: fewer than `fewest`; E_PRIVACY_DELTA: `delta` is not below ``1 / (10 count)``.
     """
-    if count < FEWEST_UNITS:
+    if count < fewest:
         raise Refused("privacy is claimed for enough patients only", remedy="take part with more patients", code="E_FEW_CASES")
     if delta >= 1 / (10 * count):
         raise Refused("delta must lie below 1 / (10 n)", value=delta, remedy="choose a smaller privacy.delta", code="E_PRIVACY_DELTA")

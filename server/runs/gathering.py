@@ -14,6 +14,7 @@ from server.runs.roster import Waiting
 from server.runs.secure import Outcome, SecureSum
 from server.runs.secure_group import Ask
 from server.strategies.replies import Spool
+from shared_models.blocks.spec import Classical, PrivateSums
 from shared_models.compression import Compression, compression_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError, Refused
@@ -133,13 +134,19 @@ def _take(
     return record
 
 
-def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders: Senders) -> Ask:
-    """Return what asks sites by name and gives back what is their own and of this round."""
+def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders: Senders, waiting: Waiting | None = None) -> Ask:
+    """Return what asks sites by name and gives back what is their own and of this round; `waiting` is told once a site was lost."""
     nodes = {site: node for node, site in roster.items()}
 
     def ask(jobs: Mapping[str, Job], timeout_s: float) -> Iterator[tuple[str, Update | str]]:
+        answered: set[str] = set()
+        lost = False
         for message in exchange(grid, {nodes[site]: job for site, job in jobs.items() if site in nodes}, timeout_s=timeout_s, again=True):
             site, update = roster.get(message.metadata.src_node_id), read(message)
+            answered |= {site} if site is not None and not message.has_error() else set()
+            lost = lost or message.has_error()
+            if lost and waiting is not None:
+                waiting(sorted(jobs.keys() - answered))
             if site is None:
                 continue
             try:
@@ -148,6 +155,8 @@ def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders
                 yield site, "E_CONTENT" if update is None else update.code or update
             except Refused as error:
                 yield site, error.code
+        if lost and waiting is not None:
+            waiting([])
 
     return ask
 
@@ -159,7 +168,7 @@ def gather_sum(
     job: Job,
     spool: Spool,
     *,
-    model: Any,
+    model: Classical | None,
     settings: Federation,
     known: dict[str, dict[str, Any]],
     asked: dict[str, Any],
@@ -169,9 +178,12 @@ def gather_sum(
         sites: dict[str, Any] = known[ALL_SITES].pop("sites")
         return {site: SiteRecord(**record) for site, record in sites.items()}, SiteRecord(**known[ALL_SITES])
 
-    def check(state: State) -> None:
+    def check(state: State) -> State:
+        if secure.experiment.privacy.at_sites and isinstance(model, PrivateSums):
+            state = model.mend(state)  # here, once: parts that were mended at the sites would have lost noise
         whole = Update(run=job.run, round=job.round, state=state, num_cases=1)
         check_content(whole, current=job.state, model=model, max_norm=settings.max_update_norm)
+        return state
 
     outcome: Outcome = secure.sum(job, line, sites=roster.values(), current=job.state if model is None else None, check=check)
     records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted(roster.values())}

@@ -150,7 +150,7 @@ def run_rounds(
                 )
                 valid, total = [reply.site for reply in spool.replies], None
             else:
-                line = line_to(grid, roster, run=at.run, round=number, senders=senders)
+                line = line_to(grid, roster, run=at.run, round=number, senders=senders, waiting=waiting)
                 records, total = gather_sum(secure, line, roster, job, spool, model=model, settings=settings, known=known, asked=asked)
                 valid = [site for site, record in records.items() if total is not None and record.refused is None]
             if len(valid) >= settings.quorum:

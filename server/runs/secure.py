@@ -83,7 +83,7 @@ class SecureSum:
         self.least = max(LEAST_SITES, experiment.federation.quorum)
         self._group: Group | None = None
 
-    def sum(self, job: Job, ask: Ask, *, sites: Iterable[str], current: State | None, check: Callable[[State], None] | None = None) -> Outcome:
+    def sum(self, job: Job, ask: Ask, *, sites: Iterable[str], current: State | None, check: Callable[[State], State] | None = None) -> Outcome:
         """Ask `sites` for `job` (fit or judge) and return the unmasked total.
 
         Parameters
@@ -93,7 +93,7 @@ class SecureSum:
         current : State or None
             Global weights whose changes are summed; None for exact sums and for metrics alone.
         check : callable, optional
-            Raises BadState or Refused when the total cannot be.
+            Returns the total as it may be used; raises BadState or Refused when it cannot be.
         """
         phases, outcome = Phases(ask, self.experiment.federation.deadline_s), Outcome()
         outcome.refused = phases.refused
@@ -139,7 +139,7 @@ class SecureSum:
         words: _Words,
         outcome: Outcome,
         current: State | None,
-        check: Callable[[State], None] | None,
+        check: Callable[[State], State] | None,
     ) -> None:
         alive = sorted(words.boxes)
         if words.sum is None or len(alive) < max(self.least, group.threshold):
@@ -160,7 +160,7 @@ class SecureSum:
             self._unmask(words.sum, group, slot=slot, alive=alive, dead=dead, opened=opened, checks=words.checks)
             total = decode(words.sum, current, self.experiment, sites=len(group.adverts))
             if check is not None:
-                check(total.state)
+                total = replace(total, state=check(total.state))
         except (BadState, Refused) as error:
             code = "E_UNMASK" if error.code == "E_UNMASK" else "E_SUM"
             outcome.refused.update({site: outcome.refused.get(site, code) for site in alive})

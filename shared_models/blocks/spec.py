@@ -83,6 +83,18 @@ class Classical(Protocol):
 
 
 @runtime_checkable
+class Grouping(Protocol):
+    """A model whose arrays tell of groups of training records, as a leaf of a tree tells the classes of those that ended there."""
+
+    min_leaf: int
+    """Records that a group holds at least."""
+
+    def groups(self, state: State, x: np.ndarray) -> np.ndarray:
+        """Return the group of each record of `x` (n, columns) in each partition, shape (partitions, n)."""
+        ...
+
+
+@runtime_checkable
 class PrivateSums(Protocol):
     """A model of sums that says how much one record can change them: what differential privacy needs to know.
 

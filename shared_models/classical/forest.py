@@ -119,9 +119,16 @@ class Forest:
 
     def predict(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return the mean class shares over all trees, shape (n, classes); uniform when there are no trees."""
-        x = np.asarray(x, np.float32)  # scikit-learn compares in float32
         votes = np.zeros((len(x), self.classes))
-        for start in state["first"]:
+        for leaves in self.groups(state, x):
+            votes += state["value"][leaves]
+        return votes / len(state["first"]) if len(state["first"]) else np.full_like(votes, 1 / self.classes)
+
+    def groups(self, state: State, x: np.ndarray) -> np.ndarray:
+        """Return the node at which each record ends in each tree, shape (trees, n)."""
+        x = np.asarray(x, np.float32)  # scikit-learn compares in float32
+        found = np.zeros((len(state["first"]), len(x)), int)
+        for number, start in enumerate(state["first"]):
             node = np.zeros(len(x), int)
             active = np.arange(len(x))
             while len(active):
@@ -130,8 +137,8 @@ class Forest:
                 inner = column >= 0
                 active, at, column = active[inner], at[inner], column[inner]
                 node[active] = np.where(x[active, column] <= state["threshold"][at], state["left"][at], state["right"][at])
-            votes += state["value"][start + node]
-        return votes / len(state["first"]) if len(state["first"]) else np.full_like(votes, 1 / self.classes)
+            found[number] = start + node
+        return found
 
     def _pack(self, features: list, thresholds: list, lefts: list, rights: list, values: list, sizes: list) -> State:
         def joined(parts: list, dtype: type, shape: tuple[int, ...] = (0,)) -> np.ndarray:
@@ -152,7 +159,7 @@ def forest(
     outputs: int,
     *,
     trees: Annotated[int, Field(ge=1, le=5000)] = 200,
-    min_leaf: Annotated[int, Field(ge=1, le=1000)] = 2,
+    min_leaf: Annotated[int, Field(ge=1, le=1000)] = 5,
     balanced: bool = True,
 ) -> Forest:
     """Build a random forest over a table of `inputs` columns and `outputs` classes.
@@ -162,7 +169,7 @@ def forest(
     trees : int
         Trees of the united forest; also the number each site grows.
     min_leaf : int
-        Patients that a leaf must hold at least.
+        Records that a leaf must hold at least. A site refuses fewer than its policy's `min_per_class`: a leaf tells the classes of its patients.
     balanced : bool
         Weigh classes by the inverse of their frequency at the site.
 

@@ -306,6 +306,7 @@ def test_two_kernels_of_a_real_patient(tmp_path: Path) -> None:
     assert [one["visit"] for one in found["series"]] == [1, 1]
     volumes = [one["quantification"]["whole_volume_l"] for one in found["series"]]
     assert all(abs(volume / 2.67 - 1) < 0.04 for volume in volumes)
-    assert found["left_out"] == [{"reason": "NOT_DICOM", "meaning": "no DICOM preamble", "remedy": "", "files": 2}]
+    remedy = "none needed; leave it out of the inbox"
+    assert found["left_out"] == [{"reason": "NOT_DICOM", "meaning": "no DICOM preamble", "remedy": remedy, "files": 2}]
     text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page) + json.dumps(found)
     assert not [word for word in ("A0002", "Lung_Dx", "20070425", "1.3.6.1.4.1.14519", "ThoraxRoutine", "Sensation", "053Y") if word in text]

@@ -13,8 +13,10 @@ from client.cases.cohort import Cohort
 from client.cases.identity import Pseudonyms
 from client.dicom import tags
 from client.prepare import PrepareReport, prepare_folder
+from client.training.records import refuse_gaps
+from shared_models.catalogue import MODELS
 from shared_models.core.choices import Choice
-from shared_models.core.errors import BadChoice, BadInput
+from shared_models.core.errors import BadChoice, BadCohort, BadInput
 from shared_models.experiment import Preparation
 from tests.client.dicom_factory import SeriesPlan, chest, write
 
@@ -289,6 +291,30 @@ def test_other_settings_other_cache(tmp_path: Path) -> None:
         made.add(report.cohort.cases[0].visits[0].prepared.name)
         assert report.cohort.cases[0].visits[0].features["whole_mld_hu"] == pytest.approx(-850, abs=15)  # never from windowed values
     assert len(made) == 3
+
+
+def test_hrct_with_gaps_is_for_models_of_slices(tmp_path: Path) -> None:
+    """Thin slices with unseen lung between them: no slice is invented by resampling, models of slices take them, models of volumes refuse."""
+    folder = tmp_path / "in"
+    write(folder, SeriesPlan(CHEST, extra={"SliceThickness": "1"}))
+    report = prepare_folder(folder, tmp_path / "work", Preparation(grid_mm=(2, 6, 6)), secret=SECRET)
+    assert "GAPPED" in codes(report)
+    stored = load(tmp_path / "work" / report.cohort.cases[0].visits[0].prepared)
+    assert stored.prepared.volume.spacing_mm == (5.0, 6.0, 6.0) and len(stored.prepared.volume.hu) == len(CHEST)
+    takes = {spec.takes: spec for spec in MODELS.values()}
+    refuse_gaps(stored, takes["slices"])
+    with pytest.raises(BadCohort, match="without gaps"):
+        refuse_gaps(stored, takes["volume"])
+
+
+def test_days_and_characteristics_go_when_the_site_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder / "1", SeriesPlan(CHEST, study="1.5.1", series="1.5.1.1"))
+    write(folder / "2", SeriesPlan(chest(seed=1), date="20240630", study="1.5.2", series="1.5.2.1"))
+    kept = prepare(folder).cohort.cases[0].visits
+    assert [visit.days for visit in kept] == [0, 30] and kept[0].clinical["age"] == 73.0
+    gone = prepare(folder, retain_characteristics=False, shift_dates=False).cohort.cases[0].visits
+    assert [visit.days for visit in gone] == [0, 0] and gone[0].clinical == {}
 
 
 def test_bad_requests(tmp_path: Path) -> None:

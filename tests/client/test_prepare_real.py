@@ -65,7 +65,7 @@ def test_two_full_resolution_slices() -> None:
 
 
 def test_one_patient_two_kernels(tmp_path: Path) -> None:
-    report = prepare_folder(real("lung_pet_ct_dx"), tmp_path / "w", Preparation(), secret=SECRET)
+    report = prepare_folder(real("lung_pet_ct_dx"), tmp_path / "w", Preparation(segmenter=Choice(name="threshold")), secret=SECRET)
     assert len(report.accepted) == 2 and not report.quarantined
     assert {line["reason"] for line in report.skipped} == {"NOT_DICOM"}
     assert len({line["patient"] for line in report.accepted}) == 1 and len({line["visit"] for line in report.accepted}) == 1
@@ -101,7 +101,8 @@ def test_prepared_on_the_grid_that_was_asked_for(tmp_path: Path) -> None:
     volume_l = float((stored.prepared.mask > 0).sum()) * stored.prepared.volume.voxel_ml / 1000  # pyright: ignore[reportOptionalOperand]
     assert abs(volume_l / visit.features["whole_volume_l"] - 1) < 0.01
     written = json.loads((tmp_path / "report.json").read_text())
-    assert list(written) == ["accepted", "skipped", "quarantined"]
-    keys = ["item", "patient", "visit", "series", "lung_volume_l", "mean_lung_hu", "haa_percent", "laa950_percent", "findings"]
+    assert list(written) == ["accepted", "skipped", "quarantined", "outcomes"]
+    measures = ["lung_volume_l", "mean_lung_hu", "haa_percent", "laa950_percent"]
+    keys = ["item", "patient", "visit", "series", *measures, "acquisition", "findings"]
     assert list(written["accepted"][0]) == keys
     assert written["accepted"][0]["patient"] == Pseudonyms(SECRET).patient("123456")

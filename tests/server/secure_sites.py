@@ -21,7 +21,7 @@ from shared_models.messages import Job, Update, from_frame, signed_bytes, to_fra
 from shared_models.secure_sum.vector import Part, encode
 from shared_models.signing import sign
 
-NAMES = ("alpha", "beta", "delta", "epsilon", "gamma")
+NAMES: tuple[str, ...] = ("alpha", "beta", "delta", "epsilon", "gamma")
 
 
 def experiment_of(strategy: Choice | None = None, **settings: Any) -> Experiment:

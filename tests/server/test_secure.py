@@ -170,7 +170,7 @@ def test_the_same_check_sees_an_update_in_clear(tmp_path: Path) -> None:
 def test_a_total_that_cannot_be_is_no_total(tmp_path: Path) -> None:
     experiment = experiment_of()
 
-    def refuse(state: Any) -> None:
+    def refuse(state: Any) -> Any:
         raise BadState("no")
 
     found = SecureSum(experiment, run="r").sum(fit(), Line(wards_of(tmp_path, experiment)), sites=NAMES, current=CURRENT, check=refuse)

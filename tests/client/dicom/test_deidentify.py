@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydicom.datadict import keyword_dict
 from pydicom.dataset import Dataset
@@ -10,6 +12,7 @@ from pydicom.sequence import Sequence
 from client.cases.identity import Pseudonyms
 from client.dicom import profile
 from client.dicom.acquisition import describe_acquisition
+from client.dicom.confidentiality import TABLE_E1_1
 from client.dicom.deidentify import deidentify
 from tests.client.dicom_factory import SeriesPlan, chest, dataset, sequence_item
 
@@ -99,10 +102,10 @@ def test_intervals_stay_and_ages_are_capped() -> None:
 
 
 def test_the_table_is_about_real_attributes() -> None:
-    known = set(keyword_dict)
-    made_up = (set(profile.ACTIONS) | profile.KEPT) - known
-    assert made_up == set()
+    named = {word for word in profile.ACTIONS if not re.fullmatch(r"[0-9A-F]{8}", word)}
+    assert (named | profile.KEPT) - set(keyword_dict) == set()
     assert not set(profile.ACTIONS) & profile.KEPT
+    assert set(TABLE_E1_1.values()) == set(profile.FIRST_CHOICE) and len(TABLE_E1_1) == 652
 
 
 def test_bottomless_sequences_end() -> None:

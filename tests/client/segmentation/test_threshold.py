@@ -27,7 +27,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
-@pytest.mark.parametrize("name", sorted(SEGMENTERS))
+@pytest.mark.parametrize("name", ["threshold", "whole_lung"])
 def test_normal_lungs(name: str) -> None:
     mask = SEGMENTERS[name](Volume(chest().astype(np.float32), STEP))
     for side in (1, 2):

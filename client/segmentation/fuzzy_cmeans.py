@@ -1,0 +1,136 @@
+"""Lung mask by fuzzy c-means: the grey values fall into clusters, a wide gap parts air from tissue; nothing random, on a histogram."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from client.cases.volume import Volume
+from client.segmentation.components import Bits, close_gaps
+from client.segmentation.lungs import coarse_steps, find, onto
+from client.segmentation.sides import part
+from shared_models.blocks.fuzzy import FuzzyFit, first_centres, fit_fuzzy
+from shared_models.core.arrays import HU, Mask
+from shared_models.core.errors import BadStudy
+
+COARSE_MM = 1.6
+LOWEST_HU, HIGHEST_HU = -1024, 200
+"""Grey values beyond are counted at the end: bone is tissue, padding is air."""
+LEVELS_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
+
+Clusters = Annotated[int, Field(ge=2, le=8)]
+Fuzzifier = Annotated[float, Field(gt=1, le=5)]
+CloseMm = Annotated[float, Field(ge=0, le=30)]
+
+
+def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier = 2.0, close_mm: CloseMm = 2.6) -> Mask:
+    """Return the lung mask of a chest CT by plain fuzzy c-means: 0 elsewhere, 1 right lung, 2 left lung.
+
+    Parameters
+    ----------
+    volume : Volume
+        Hounsfield units, shape (z, y, x), in the patient's frame.
+    clusters : int
+        How many; the widest gap between two centres parts air and lung from tissue.
+    fuzzifier : float
+        Exponent m of the memberships.
+    close_mm : float
+        Width of the gaps to close inside each slice, millimetres.
+
+    Returns
+    -------
+    ndarray of uint8, shape (z, y, x)
+
+    Raises
+    ------
+    BadStudy
+        ``NO_LUNG``: less than 200 mL of air inside the body, or grey values that do not form the clusters.
+
+    Notes
+    -----
+    Bezdek, Pattern Recognition with Fuzzy Objective Function Algorithms, 1981.
+    """
+    coarse = coarse_hu(volume)
+    return segment_clusters(volume, coarse, clustered(coarse, clusters, fuzzifier), close_mm)
+
+
+def coarse_hu(volume: Volume) -> HU:
+    """Return the volume on the coarse grid, within the grey values that are counted."""
+    fz, fy, fx = coarse_steps(volume, COARSE_MM)
+    return np.clip(volume.hu[::fz, ::fy, ::fx], LOWEST_HU, HIGHEST_HU)
+
+
+def histogram(hu: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Count whole HU from `LOWEST_HU` to `HIGHEST_HU`; what lies beyond counts at the end.
+
+    Examples
+    --------
+    >>> histogram(np.array([-3000.0, -1024.0, -1023.4]))[:3].tolist()
+    [2, 1, 0]
+    """
+    level = np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16) - LOWEST_HU
+    return np.bincount(level.ravel(), minlength=len(LEVELS_HU)).astype(np.int64)
+
+
+def clustered(hu: NDArray[np.floating], clusters: int, fuzzifier: float = 2.0) -> FuzzyFit:
+    """Fit the clusters to an image (or to any of its voxels).
+
+    Raises
+    ------
+    BadStudy
+        ``NO_LUNG``: fewer different grey values than clusters.
+    """
+    counts = histogram(hu)
+    if np.count_nonzero(counts) < clusters:
+        raise BadStudy("NO_LUNG", "a chest CT holds air and tissue", value=f"{np.count_nonzero(counts)} grey values")
+    return fit_fuzzy([counts], LEVELS_HU, first_centres(counts, LEVELS_HU, clusters), fuzzifier=fuzzifier)
+
+
+def nearest_cluster(hu: NDArray[np.floating], fit: FuzzyFit) -> Mask:
+    """Return the cluster of the largest membership, counted from 0 at the lowest centre: that of the nearest centre.
+
+    Examples
+    --------
+    >>> nearest_cluster(np.array([-900.0, -300.0, 100.0]), FuzzyFit(np.array([-850.0, 40.0]), ())).tolist()
+    [0, 1, 1]
+    """
+    middles = (fit.centres[1:] + fit.centres[:-1]) / 2
+    return np.searchsorted(middles, hu, side="right").astype(np.uint8)
+
+
+def border_hu(fit: FuzzyFit) -> float:
+    """Return the grey value between air and tissue: the middle of the widest gap between two centres.
+
+    Examples
+    --------
+    >>> border_hu(FuzzyFit(np.array([-1000.0, -840.0, 40.0]), ()))
+    -400.0
+    """
+    below = int(np.diff(fit.centres).argmax())
+    return float(fit.centres[below : below + 2].mean())
+
+
+def segment_clusters(volume: Volume, image: HU, fit: FuzzyFit, close_mm: float, *, air: Bits | None = None) -> Mask:
+    """Return the mask of the lungs among what the clusters say is air.
+
+    Parameters
+    ----------
+    volume : Volume
+        The volume.
+    image : ndarray of float32, shape of the coarse grid
+        What the clusters were fitted to.
+    fit : FuzzyFit
+        Centres.
+    close_mm : float
+        Width of the gaps to close inside each slice, millimetres.
+    air : ndarray of bool, shape of the coarse grid, optional
+        Air and lung, where something else than the nearest centre decides.
+    """
+    below_hu = border_hu(fit)
+    is_air = image < below_hu if air is None else air
+    lungs = find(volume, lambda _: is_air, coarse_mm=COARSE_MM)
+    closed = close_gaps(lungs.air, close_mm, lungs.spacing_mm) & ~lungs.airway
+    return onto(volume, lungs, lungs.air, part(closed, lungs.spacing_mm, lungs.middle), below_hu)

@@ -1,0 +1,11 @@
+"""SEGMENTATION_NETWORKS: networks that label every pixel of a slice, by name. Adding one is a file beside this one and a line here."""
+
+from shared_models.blocks.segmentation import SegmentationSpec
+from shared_models.networks.segmentation import hrnet, pix2pix, unet, unet_plus_plus
+
+SEGMENTATION_NETWORKS: dict[str, SegmentationSpec] = {
+    "unet": unet.SPEC,
+    "unet_plus_plus": unet_plus_plus.SPEC,
+    "hrnet": hrnet.SPEC,
+    "pix2pix": pix2pix.SPEC,
+}

@@ -1,0 +1,77 @@
+"""What every feature family must hold: its names, its refusals, and that air around the lung changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from client.cases.prepared import Prepared
+from client.features import FEATURE_NAMES, FEATURES, feature_names
+from shared_models.core.choices import Choice, knobs_of, pick
+from shared_models.core.errors import BadInput
+from tests.client.features.chests import chest, padded
+
+BLIND = {"shape"}
+"""Families that do not look at the image, and so may have any."""
+
+
+def test_tables_hold_the_same_families() -> None:
+    assert list(FEATURES) == list(FEATURE_NAMES) == sorted(FEATURES)
+    together = feature_names([Choice(name=name) for name in FEATURES])
+    assert len(together) == len(set(together))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_names_and_numbers(name: str) -> None:
+    prepared = chest(1)
+    image, labels = prepared.volume.hu.copy(), None if prepared.mask is None else prepared.mask.copy()
+    found = FEATURES[name](prepared)
+    assert tuple(found) == feature_names([Choice(name=name)])
+    assert all(type(value) is float and math.isfinite(value) for value in found.values())
+    assert found == FEATURES[name](prepared)  # the same again
+    assert np.array_equal(prepared.volume.hu, image) and np.array_equal(prepared.mask, labels)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_air_around_changes_nothing(name: str) -> None:
+    prepared = chest(2)
+    found, wider = FEATURES[name](prepared), FEATURES[name](padded(prepared, 5))
+    for feature, value in found.items():
+        assert wider[feature] == pytest.approx(value, rel=1e-6, abs=1e-6), feature
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_no_lung_gives_no_number_or_nothing(name: str) -> None:
+    prepared = chest(1)
+    assert prepared.mask is not None
+    found = FEATURES[name](dataclasses.replace(prepared, mask=np.zeros_like(prepared.mask)))
+    assert tuple(found) == FEATURE_NAMES[name]()
+    assert all(math.isnan(value) or value == 0.0 for value in found.values())
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_refusals(name: str) -> None:
+    prepared = chest(1)
+    with pytest.raises(BadInput, match="mask"):
+        FEATURES[name](Prepared(prepared.volume))
+    changed = prepared.with_image(prepared.volume, is_hu=False)
+    if name in BLIND:
+        assert FEATURES[name](changed) == FEATURES[name](prepared)
+    else:
+        with pytest.raises(BadInput, match="Hounsfield"):
+            FEATURES[name](changed)
+
+
+@pytest.mark.parametrize("name", [name for name in FEATURES if "side" in knobs_of(FEATURES[name])])
+def test_sides(name: str) -> None:
+    prepared = chest(3)
+    assert prepared.mask is not None
+    only_left = dataclasses.replace(prepared, mask=np.where(prepared.mask == 2, prepared.mask, 0).astype(np.uint8))
+    choice = Choice(name=name, side="left")
+    found = pick(FEATURES, choice, kind="feature family")(prepared)
+    assert tuple(found) == feature_names([choice])
+    assert not set(found) & set(FEATURE_NAMES[name]())
+    assert list(found.values()) == pytest.approx(list(FEATURES[name](only_left).values()), rel=1e-9)
