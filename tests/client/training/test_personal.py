@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from client.privacy.quiet import quiet
 from client.site import Site
 from client.training.memory import Memory
 from client.training.personal import kept_keys
@@ -109,3 +110,10 @@ def test_a_private_experiment_trains_nothing_of_its_own(worker: Worker) -> None:
     update = worker.handle(Job("run", 1, "fit", START, private.to_json(), rule=FEDPER))
     assert update.code == "E_REFUSED"
     assert not (worker.site.workspace / "strategy").exists()
+
+
+def test_the_memory_is_written_where_training_may_write(worker: Worker) -> None:
+    with quiet(worker._places):
+        Memory(worker.site.workspace / "strategy", "alpha", "run", 1).keep({"own": np.zeros(3)})
+        Memory(worker.site.workspace / "strategy", "alpha", "run", 3).keep({"own": np.ones(3)})
+    assert memory(worker, after=3)["own"].tolist() == [1.0, 1.0, 1.0]
