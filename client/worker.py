@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.guards import Guards
 from client.privacy.codes import outward
@@ -29,8 +30,10 @@ from client.site import Site
 from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.device import training_on
 from client.training.fitter import round_seed
+from client.training.memory import Memory
 from client.training.records import Records
 from client.training.residual import pack_update
+from client.training.rule import Rule
 from client.training.rules import rule_of
 from client.training.steps import Stopped
 from shared_models.blocks.spec import Grouping
@@ -38,9 +41,12 @@ from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
-from shared_models.core.errors import FedILDError
+from shared_models.core.errors import FedILDError, Refused
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
+
+if TYPE_CHECKING:
+    from client.training.personal import Parts, Whole
 
 log = logging.getLogger("fedild.worker")
 
@@ -113,12 +119,15 @@ class Worker:
         enforce(experiment, policy)
         seal = sealing(job, experiment, self._member())
         training, validation = self.records(experiment)
+        # A judgement comes after its round: what the site has kept of that round is part of what is judged.
+        memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"))
+        rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra, memory)
+        own = self._personal(rule, experiment, memory)
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
-        measured = {} if private else measure(experiment, job.state, validation)
+        measured = {} if private else measure(experiment, own.seen(job.state) if own else job.state, validation)
         if job.kind == "judge":
             update = replace(empty, metrics=release_metrics(measured, policy))
             return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
-        rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra)
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
         training = self._supported(experiment, training, summed=seal is not None)
@@ -128,7 +137,10 @@ class Worker:
         paid = {"spend": meter.spend, "summed": seal is not None} if private else {}
         began = time.monotonic()
         with nullcontext() if self.guards is None else quiet(self._places):
-            fitted = fit(experiment, job.state, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
+            begin = own.begin(job.state) if own else job.state
+            fitted = fit(experiment, begin, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
+            if own:
+                fitted = own.end(fitted, job.state, lambda state, rule: fit(experiment, state, training, rule=rule, factor=factor, seed=seed))
         log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
         if private:
             if any(value.any() for value in fitted.state.values()):  # nothing but zeros is of nobody: sums that were paid for already
@@ -165,6 +177,15 @@ class Worker:
             seal=seal and partial(seal, measured),
         )
 
+    def _personal(self, rule: Rule, experiment: Experiment, memory: Memory) -> Parts | Whole | None:
+        if not (rule.keep or rule.pull):
+            return None
+        if is_private(experiment):
+            raise Refused("personal parts are trained without noise", remedy="leave [privacy] out, or choose a strategy without them")
+        from client.training.personal import personal_of  # torch is imported by the first network, not by the first table
+
+        return personal_of(rule, experiment, memory)
+
     def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
         return Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
 
@@ -189,7 +210,7 @@ class Worker:
 
     @property
     def _places(self) -> tuple[Path, ...]:
-        return (self.site.workspace / "steps", self.site.workspace / "residual", self.site.folder / "logs")
+        return (*(self.site.workspace / name for name in ("steps", "residual", "strategy")), self.site.folder / "logs")
 
     def records(self, experiment: Experiment) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import ServerApp
 
+from server.combines import conflicts
 from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.log import RoundLog
@@ -79,7 +80,7 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
     Raises
     ------
     BadChoice
-        The strategy does not serve this kind of model.
+        The strategy does not serve this kind of model, or does not go together with another setting.
     """
     fit = spec_of(experiment.model).fit
     choice = experiment.strategy or Choice(name=DEFAULTS[fit])
@@ -90,10 +91,8 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
     hidden = experiment.federation.secure_sum is not None
-    if hidden and not STRATEGIES[choice.name].sums:
-        raise BadChoice(
-            f"strategy {choice.name!r} must see every site's update", remedy="leave federation.secure_sum out, or choose another strategy"
-        )
+    for conflict in conflicts(experiment):
+        raise BadChoice(conflict.rule, remedy=conflict.remedy)
     if experiment.privacy.unit != "site":
         return strategy(model)
     if fit != "gradient" or hidden:
@@ -159,7 +158,7 @@ def run_experiment(
         secure=secure,
         receipts=receipts,
     )
-    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure)
+    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
     write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final

@@ -26,7 +26,8 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training import PRIVATE_FITTERS
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
-    from server.strategies import DEFAULTS, STRATEGIES
+    from server.combines import conflicts
+    from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
 
@@ -71,9 +72,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
             found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
-        named = experiment.strategy.name if experiment.strategy else DEFAULTS[spec.fit]
-        if experiment.federation.secure_sum is not None and named in STRATEGIES and not STRATEGIES[named].sums:
-            found.append(f"federation.secure_sum: strategy {named!r} must see every site's update, which the secure sum hides; leave one of them out")
+        found += map(str, conflicts(experiment))
     if experiment.simulation is not None:
         try:
             settings = simulation_of(experiment)

@@ -17,7 +17,7 @@ from shared_models.core.errors import BadState
 
 
 class FlatModel:
-    """Tie `model`'s parameters and gradients to the buffers `weights` and `gradient`.
+    """Tie `model`'s parameters and gradients to the buffers `weights` and `gradient`; `parts` says where each parameter lies.
 
     Parameters
     ----------
@@ -42,9 +42,10 @@ class FlatModel:
         device = parameters[0].device
         self.weights = torch.empty(total, dtype=parameters[0].dtype, device=device)
         self.gradient = torch.zeros_like(self.weights)
+        self.parts: dict[str, slice] = {}
         at = 0
-        for parameter in parameters:
-            part = slice(at, at + parameter.numel())
+        for name, parameter in model.named_parameters():
+            part = self.parts[name] = slice(at, at + parameter.numel())
             self.weights[part] = parameter.detach().reshape(-1)
             parameter.data = self.weights[part].view_as(parameter)
             parameter.grad = self.gradient[part].view_as(parameter)

@@ -18,7 +18,7 @@ from client.training.flat import FlatModel
 from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
-from client.training.rules import Rule
+from client.training.rule import Rule
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
@@ -70,6 +70,8 @@ def fit_gradient(
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
     unit_hu = unit_hu_of(spec, experiment)
     class_weight, prior = class_weight.to(device), prior.to(device)
+    count = train.steps or train.epochs * math.ceil(len(records) / train.batch)
+    rule.lay_out(flat.parts, count)
     rule.start(flat.weights)
 
     def learn(batch: torch.Tensor, labels: torch.Tensor, part: slice) -> float:
@@ -84,13 +86,14 @@ def fit_gradient(
             flat.gradient.mul_(min(1.0, train.clip_norm / (float(flat.gradient.norm()) + 1e-12)))
         rule.correct(flat.weights, flat.gradient)
         optimiser.step(flat.weights, flat.gradient, factor)
+        rule.moved(flat.weights, factor)
 
-    count = train.steps or train.epochs * math.ceil(len(records) / train.batch)
     order: list[int] = []
     lost, seen, done = 0.0, 0, 0
     if steps is not None and (saved := steps.load()) is not None:
         done, order, lost, seen = _go_on(saved, flat, optimiser, generator, precision)
     for step in range(done + 1, count + 1):
+        rule.step = step
         if not order:
             order = torch.randperm(len(records), generator=generator).tolist()
         chosen, order = order[: train.batch], order[train.batch :]
@@ -103,6 +106,7 @@ def fit_gradient(
         seen += len(chosen)
         if steps is not None and step < count:
             steps.after(step, functools.partial(_stand, flat, optimiser, generator, precision, order, lost, seen))
+    rule.finish(flat.weights, factor)
     return Fitted(flat.state(), count, lost / seen)
 
 

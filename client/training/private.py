@@ -26,7 +26,7 @@ from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.per_unit import GRAD_SAMPLERS, Loss, Padded, pad, refuse_shared_statistics, sampler_for
 from client.training.records import Records
-from client.training.rules import Rule
+from client.training.rule import Rule
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from client.training.units import check_units, noise_adds_up, spend_of, units_of
@@ -106,10 +106,10 @@ def fit_private(
     generator = torch.Generator().manual_seed(seed % (1 << 63))
     secret = secret or SecretRandom()
     optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")()
-    rule.start(flat.weights)
-
     q = min(1.0, train.batch / len(units))
     count = train.steps or train.epochs * math.ceil(len(units) / train.batch)
+    rule.lay_out(flat.parts, count)
+    rule.start(flat.weights)
     spent = spend_of(experiment, units, q=q, steps=count, summed=summed and noise_adds_up(experiment, count))
     gradient = PrivateGradient(experiment, learner, records, units, q=q, generator=generator, secret=secret)
     done = 0
@@ -121,13 +121,16 @@ def fit_private(
         steps.write(0, stand)  # before anything is spent: a round that is killed from here on goes on under its nonce
     spend(spent)
     for step in range(done + 1, count + 1):
+        rule.step = step
         gradient.draw(flat.gradient)
         if train.clip_norm is not None:
             flat.gradient.mul_(min(1.0, train.clip_norm / (float(flat.gradient.norm()) + 1e-12)))
         rule.correct(flat.weights, flat.gradient)
         optimiser.step(flat.weights, flat.gradient, factor)
+        rule.moved(flat.weights, factor)
         if steps is not None and step < count:
             steps.after(step, stand)
+    rule.finish(flat.weights, factor)
     return Fitted(flat.state(), count)  # without the loss: it is a number about the patients that no noise covers
 
 

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor
 
+from client.training.alternating import FedRep
+from client.training.memory import Memory
+from client.training.rule import Plain, Rule
+from client.training.variates import FedDyn, Scaffold
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 
 
-class Rule(Protocol):
-    """The site's half of a strategy within one round."""
-
-    def start(self, weights: Tensor) -> None:
-        """See the global weights before the first step."""
-        ...
-
-    def correct(self, weights: Tensor, gradient: Tensor) -> None:
-        """Change `gradient` in place before the optimiser's step. Under differential privacy this happens after the noise."""
-        ...
-
-
-class Plain:
-    """Local steps as they are (FedAvg and every strategy that acts at the server alone)."""
-
-    def start(self, weights: Tensor) -> None:
-        """Keep nothing."""
-
-    def correct(self, weights: Tensor, gradient: Tensor) -> None:
-        """Leave the gradient."""
-
-
-class FedProx:
+class FedProx(Plain):
     """Pull towards the global model: ``g += mu (w - w_global)`` (Li et al., MLSys 2020, equation 2)."""
 
     def __init__(self, mu: float) -> None:
@@ -51,21 +33,70 @@ class FedProx:
             gradient.add_(weights - self.anchor, alpha=self.mu)
 
 
-def plain(extra: State) -> Rule:
+class Personal(Plain):
+    """Plain steps with parts of the network that are the site's own (FedBN, FedPer)."""
+
+    def __init__(self, keep: tuple[str, ...]) -> None:
+        self.keep = keep
+
+
+class Ditto(Plain):
+    """Plain steps, and a second model of the site's own beside them (Li et al., ICML 2021, algorithm 1)."""
+
+    def __init__(self, pull: float) -> None:
+        self.pull = pull
+
+
+def plain(extra: State, memory: Memory | None) -> Rule:
     """Build the plain rule."""
     return Plain()
 
 
-def fedprox(extra: State, *, mu: Annotated[float, Field(ge=0)]) -> Rule:
+def fedprox(extra: State, memory: Memory | None, *, mu: Annotated[float, Field(ge=0)]) -> Rule:
     """Build FedProx's rule with strength `mu`."""
     return FedProx(mu)
 
 
-RULES: dict[str, Callable[..., Rule]] = {"plain": plain, "fedprox": fedprox}
+def scaffold(extra: State, memory: Memory | None) -> Rule:
+    """Build SCAFFOLD's rule."""
+    return Scaffold(extra, memory)
 
 
-def rule_of(numbers: Mapping[str, Any], extra: State) -> tuple[Rule, float]:
-    """Return the rule that a Job names and the factor on the learning rate in this round.
+def feddyn(extra: State, memory: Memory | None, *, alpha: Annotated[float, Field(gt=0)]) -> Rule:
+    """Build FedDyn's rule with strength `alpha`."""
+    return FedDyn(alpha, extra, memory)
+
+
+def personal(extra: State, memory: Memory | None, *, keep: Annotated[tuple[str, ...], Field(min_length=1)]) -> Rule:
+    """Build the rule of FedBN and FedPer: the parts `keep` are the site's own."""
+    return Personal(keep)
+
+
+def fedrep(
+    extra: State, memory: Memory | None, *, keep: Annotated[tuple[str, ...], Field(min_length=1)], head_share: Annotated[float, Field(ge=0, le=1)]
+) -> Rule:
+    """Build FedRep's rule: the parts `keep` are the site's own and train for the first `head_share` of the steps."""
+    return FedRep(keep, head_share)
+
+
+def ditto(extra: State, memory: Memory | None, *, pull: Annotated[float, Field(gt=0)]) -> Rule:
+    """Build Ditto's rule with strength `pull`."""
+    return Ditto(pull)
+
+
+RULES: dict[str, Callable[..., Rule]] = {
+    "plain": plain,
+    "fedprox": fedprox,
+    "scaffold": scaffold,
+    "feddyn": feddyn,
+    "personal": personal,
+    "fedrep": fedrep,
+    "ditto": ditto,
+}
+
+
+def rule_of(numbers: Mapping[str, Any], extra: State, memory: Memory | None = None) -> tuple[Rule, float]:
+    """Return the rule that a Job names and the factor on the learning rate in this round; without `memory` nothing outlives the round.
 
     Examples
     --------
@@ -75,4 +106,4 @@ def rule_of(numbers: Mapping[str, Any], extra: State) -> tuple[Rule, float]:
     """
     knobs = dict(numbers)
     factor = float(knobs.pop("lr_factor", 1.0))
-    return pick(RULES, Choice(**(knobs or {"name": "plain"})), kind="rule")(extra), factor
+    return pick(RULES, Choice(**(knobs or {"name": "plain"})), kind="rule")(extra, memory), factor

@@ -124,9 +124,11 @@ def run_rounds(
         # What a reply answers: a reply that outlived a crash counts only for the very same question. A simulation repeats its round instead.
         asked = {"run": at.run, "round": number, "model": digest(at.state)} if durable else {}
         at.state = Packed(at.state)
-        rule = {**strategy.rule, "lr_factor": learning_rate_factor(experiment.train, number, settings.rounds)}
+        factor = learning_rate_factor(experiment.train, number, settings.rounds)
+        rule, extra = {**strategy.rule, "lr_factor": factor}, strategy.sends(at.own)
+        extra = Packed(extra) if extra else {}
         brought = receipts.of(list(roster.values())) if receipts else {}
-        job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule, receipts=brought)
+        job = Job(run=at.run, round=number, kind="fit", state=at.state, experiment=text, rule=rule, extra=extra, receipts=brought)
         valid: list[str] = []
         records: dict[str, SiteRecord] = {}
         patience = time.monotonic() + APPROVAL_S
@@ -137,7 +139,7 @@ def run_rounds(
                 _pause(attempt, settings, missing=[_named(site, records) for site in sorted(set(sites) - set(valid))], waiting=waiting)
                 refresh(grid, roster, sites, timeout_s=0.0, waiting=waiting)
             began = time.monotonic()
-            spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable)
+            spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable, factor=factor)
             # What was answered before a crash or in an earlier attempt stands: only the others are asked again.
             known = take_up(spool, asked=asked) if asked else {}
             if not known:
@@ -171,7 +173,7 @@ def run_rounds(
         state, own = strategy.aggregate(at.state, at.own, spool)
         moved = distance(state, at.state) if model is None else 0.0
         at = RoundState(at.run, number, state, own, at.experiment, tuple(records))
-        del state, job  # the next round needs the memory
+        del state, job, extra  # the next round needs the memory
         missing = sorted({*records, *(sites or ())} - set(valid))
         sent = sum(record.bytes for record in records.values())
         on_round(RoundRecord(number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total), at)
@@ -188,12 +190,15 @@ def judge(
     roster: dict[int, str],
     keys: Mapping[str, str] | None = None,
     secure: SecureSum | None = None,
+    rule: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Let every site evaluate the final model on its own validation patients; return the metrics that its gate released.
 
+    A site that keeps personal parts under the strategy's `rule` evaluates the model with them.
+
     Under the secure sum there is one entry, `ALL_SITES`, with the mean over the patients.
     """
-    job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json())
+    job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json(), rule=dict(rule or {}))
     senders = Senders(keys)
     if secure is not None:
         line = line_to(grid, roster, run=job.run, round=job.round, senders=senders)

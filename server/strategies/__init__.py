@@ -1,15 +1,51 @@
 """STRATEGIES: how updates become the next global model. Adding one is a file beside this one and a line here.
 
-A strategy with a half at the sites adds one class to `client/training/rules.py` under the name it gives in `rule`.
+A strategy with a half at the sites adds one class to `client/training/rules.py` under the name it gives in `rule`. What it goes together
+with is its line in `server/combines.py`.
 """
 
-from server.strategies import combined, fedadam, fedavg, fedprox
+from server.strategies import (
+    combined,
+    ditto,
+    fedadagrad,
+    fedadam,
+    fedavg,
+    fedavgm,
+    fedbn,
+    feddyn,
+    fednova,
+    fedper,
+    fedprox,
+    fedrep,
+    fedyogi,
+    geometric_median,
+    krum,
+    median,
+    norm_bound,
+    scaffold,
+    trimmed_mean,
+)
 from server.strategies.strategy import StrategySpec
 
 STRATEGIES: dict[str, StrategySpec] = {
     "fedavg": fedavg.SPEC,
     "fedprox": fedprox.SPEC,
+    "fedavgm": fedavgm.SPEC,
+    "fedadagrad": fedadagrad.SPEC,
     "fedadam": fedadam.SPEC,
+    "fedyogi": fedyogi.SPEC,
+    "fednova": fednova.SPEC,
+    "scaffold": scaffold.SPEC,
+    "feddyn": feddyn.SPEC,
+    "fedbn": fedbn.SPEC,
+    "fedper": fedper.SPEC,
+    "fedrep": fedrep.SPEC,
+    "ditto": ditto.SPEC,
+    "median": median.SPEC,
+    "trimmed_mean": trimmed_mean.SPEC,
+    "geometric_median": geometric_median.SPEC,
+    "krum": krum.SPEC,
+    "norm_bound": norm_bound.SPEC,
     "exact_sum": combined.EXACT_SUM,
     "union": combined.UNION,
 }

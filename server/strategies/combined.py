@@ -17,5 +17,5 @@ def combined(model: Classical) -> Strategy:
     return Strategy(aggregate)
 
 
-EXACT_SUM = StrategySpec(combined, fit="sums", source="sums of sufficient statistics: the result equals the pooled fit", sums=True)
+EXACT_SUM = StrategySpec(combined, fit="sums", source="sums of sufficient statistics: the result equals the pooled fit")
 UNION = StrategySpec(combined, fit="trees", source="union of the sites' trees, each site's share in proportion to its patients")

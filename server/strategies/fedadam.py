@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from server.strategies.replies import Spool
-from server.strategies.strategy import Strategy, StrategySpec, case_weights
-from shared_models.core.arrays import State
+from server.strategies.adaptive import adaptive
+from server.strategies.strategy import Strategy, StrategySpec
 
 
 def fedadam(
@@ -21,10 +20,7 @@ def fedadam(
     tau: Annotated[float, Field(gt=0)] = 1e-3,
     weighting: Literal["cases", "equal"] = "cases",
 ) -> Strategy:
-    """Take the mean update as a gradient and step with Adam (Reddi et al., ICLR 2021, algorithm 2).
-
-    ``d = mean_i(w_i) - w``, ``m = b1 m + (1-b1) d``, ``v = b2 v + (1-b2) d^2``, ``w += eta m / (sqrt(v) + tau)``. As published there is
-    no bias correction and v starts at tau^2.
+    """Take the mean update as a gradient and step with Adam: ``v = b2 v + (1-b2) d^2`` (Reddi et al., ICLR 2021, algorithm 2).
 
     Parameters
     ----------
@@ -38,26 +34,13 @@ def fedadam(
         As in FedAvg.
     """
     del model
-
-    def start(current: State) -> State:
-        first = {f"m/{key}": np.zeros(value.shape, np.float32) for key, value in current.items() if value.dtype.kind == "f"}
-        second = {f"v/{key}": np.full(value.shape, tau**2, np.float32) for key, value in current.items() if value.dtype.kind == "f"}
-        return first | second
-
-    def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:
-        weights = case_weights(spool) if weighting == "cases" else [1.0] * len(spool.replies)
-        result = spool.weighted_mean(current, weights)
-        own = dict(own)
-        for key, value in current.items():
-            if value.dtype.kind != "f":
-                continue
-            delta = (result[key] - value).astype(np.float32)
-            own[f"m/{key}"] = beta_1 * own[f"m/{key}"] + np.float32(1 - beta_1) * delta
-            own[f"v/{key}"] = beta_2 * own[f"v/{key}"] + np.float32(1 - beta_2) * delta**2
-            result[key] = (value + eta * own[f"m/{key}"] / (np.sqrt(own[f"v/{key}"]) + tau)).astype(value.dtype)
-        return result, own
-
-    return Strategy(aggregate, start)
+    return adaptive(
+        lambda v, d: beta_2 * v + np.float32(1 - beta_2) * d**2,
+        eta=eta,
+        beta_1=beta_1,
+        tau=tau,
+        weighting=weighting,
+    )
 
 
-SPEC = StrategySpec(fedadam, fit="gradient", source="Reddi et al., Adaptive federated optimization, ICLR 2021", sums=True)
+SPEC = StrategySpec(fedadam, fit="gradient", source="Reddi et al., Adaptive federated optimization, ICLR 2021")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from server.strategies.replies import Spool
-from server.strategies.strategy import Strategy, StrategySpec, case_weights
+from server.strategies.strategy import Strategy, StrategySpec, mean_of
 from shared_models.core.arrays import State
 
 
@@ -30,8 +30,7 @@ def fedavg(model: None, *, weighting: Literal["cases", "equal"] = "cases") -> St
     del model
 
     def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:
-        weights = case_weights(spool) if weighting == "cases" else [1.0] * len(spool.replies)
-        return spool.weighted_mean(current, weights), own
+        return mean_of(current, spool, weighting), own
 
     return Strategy(aggregate)
 
@@ -40,5 +39,4 @@ SPEC = StrategySpec(
     fedavg,
     fit="gradient",
     source="McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017",
-    sums=True,
 )

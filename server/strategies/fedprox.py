@@ -29,4 +29,4 @@ def fedprox(model: None, *, mu: Annotated[float, Field(ge=0)] = 0.01, weighting:
     return replace(fedavg(model, weighting=weighting), rule={"name": "fedprox", "mu": mu})
 
 
-SPEC = StrategySpec(fedprox, fit="gradient", source="Li et al., Federated optimization in heterogeneous networks, MLSys 2020", sums=True)
+SPEC = StrategySpec(fedprox, fit="gradient", source="Li et al., Federated optimization in heterogeneous networks, MLSys 2020")

@@ -64,10 +64,12 @@ class Spool:
         Made when missing; `clear` removes it.
     durable : bool
         Flush each reply to disk: a deployed server recovers replies after a crash, a simulation repeats the round instead.
+    factor : float
+        Factor on the sites' learning rate in this round.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        self.folder, self.durable = Path(folder), durable
+    def __init__(self, folder: Path, *, durable: bool = False, factor: float = 1.0) -> None:
+        self.folder, self.durable, self.factor = Path(folder), durable, factor
         self._replies: dict[str, Reply] = {}
 
     def add(self, site: str, state: State, *, num_cases: int, steps: int) -> None:

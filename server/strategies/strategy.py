@@ -24,27 +24,40 @@ class Strategy:
         ``start(current) -> own``: the strategy's own state before round 1.
     rule : dict
         The half at the sites: a name in the sites' RULES and its numbers.
+    sends : callable
+        ``sends(own) -> extra``: arrays of the strategy's own state that go to every site with the model (control variates).
     """
 
     aggregate: Callable[[State, State, Spool], tuple[State, State]]
     start: Callable[[State], State] = lambda current: {}
     rule: dict[str, Any] = field(default_factory=lambda: {"name": "plain"})
+    sends: Callable[[State], State] = lambda own: {}
 
 
 @dataclass(frozen=True)
 class StrategySpec:
     """One line of STRATEGIES: ``build(model, *, knobs) -> Strategy``; `fit` says which models it serves; `source` is its paper.
 
-    `sums` says that all it needs of a round is the sum of the sites' updates, weighed with their patients or, with the knob ``weighting =
-    "equal"``, alike: then it works under the secure sum, where it is given the mean (or the total) as the reply of one site.
+    `least` tells from the knobs how many replies a round must have for the method to mean anything. What a strategy goes together with is a
+    line of COMBINES (`server/combines`).
     """
 
     build: Callable[..., Strategy]
     fit: str
     source: str
-    sums: bool = False
+    least: Callable[[dict[str, Any]], int] = lambda knobs: 1
 
 
 def case_weights(spool: Spool) -> list[float]:
     """Return the number of patients behind each reply, in order."""
     return [float(reply.num_cases) for reply in spool.replies]
+
+
+def site_weights(spool: Spool, weighting: str) -> list[float]:
+    """Return each reply's weight in order: its patients under ``cases``, 1 under ``equal``."""
+    return case_weights(spool) if weighting == "cases" else [1.0] * len(spool.replies)
+
+
+def mean_of(current: State, spool: Spool, weighting: str) -> State:
+    """Return the mean of the replies under `weighting`, in the layout of `current`."""
+    return spool.weighted_mean(current, site_weights(spool, weighting))

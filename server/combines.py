@@ -1,0 +1,110 @@
+"""COMBINES: which strategy goes together with what. A literal table; `fedild check` and the server refuse the rest and name the way out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from server.strategies import DEFAULTS, STRATEGIES
+from shared_models.catalogue import spec_of
+from shared_models.core.choices import Choice
+from shared_models.experiment import Experiment
+
+
+class Combines(NamedTuple):
+    """One line: whether a strategy works with each of these.
+
+    Parameters
+    ----------
+    secure_sum : bool
+        With updates of which only the sum is seen.
+    patient_privacy : bool
+        With noise that the sites add; what comes after the noise spends nothing more.
+    site_privacy : bool
+        With one noisy mean in place of the sites' updates.
+    absence : bool
+        With sites that miss rounds.
+    compression : bool
+        With updates that are packed with loss.
+    """
+
+    secure_sum: bool
+    patient_privacy: bool
+    site_privacy: bool
+    absence: bool
+    compression: bool
+
+
+COMBINES: dict[str, Combines] = {
+    #                    secure sum, patient privacy, site privacy, absence, compression
+    "fedavg": Combines(True, True, True, True, True),
+    "fedprox": Combines(True, True, True, True, True),
+    "fedavgm": Combines(True, True, True, True, True),
+    "fedadagrad": Combines(True, True, True, True, True),
+    "fedadam": Combines(True, True, True, True, True),
+    "fedyogi": Combines(True, True, True, True, True),
+    "fednova": Combines(False, True, False, True, True),
+    "scaffold": Combines(False, True, False, True, False),
+    "feddyn": Combines(False, True, False, True, False),
+    "fedbn": Combines(True, False, False, True, True),
+    "fedper": Combines(True, False, False, True, True),
+    "fedrep": Combines(True, False, False, True, True),
+    "ditto": Combines(True, False, False, True, True),
+    "median": Combines(False, True, False, True, True),
+    "trimmed_mean": Combines(False, True, False, True, True),
+    "geometric_median": Combines(False, True, False, True, True),
+    "krum": Combines(False, True, False, True, True),
+    "norm_bound": Combines(False, True, False, True, True),
+    "exact_sum": Combines(True, True, False, True, False),
+    "union": Combines(False, False, False, True, False),
+}
+
+ABLE = "fedavg, fedprox, fedavgm or an adaptive one"
+"""Strategies that go together with everything, in words."""
+
+
+class Conflict(NamedTuple):
+    """Two settings that do not go together: the place of one of them, what is wrong, and the way out."""
+
+    place: str
+    rule: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.rule}; {self.remedy}"
+
+
+def conflicts(experiment: Experiment) -> list[Conflict]:
+    """Return what the experiment's strategy does not go together with; nothing for a name that is not in the table.
+
+    A model without gradients is refused its privacy of sites and its compression for its own sake, whatever the strategy.
+
+    Examples
+    --------
+    >>> from shared_models.experiment import Data, Federation
+    >>> settings = {"data": Data(classes=("a", "b")), "model": Choice(name="resnet18"), "federation": Federation(quorum=4)}
+    >>> [str(conflict) for conflict in conflicts(Experiment(name="x", strategy=Choice(name="krum"), **settings))]
+    ["federation.quorum: strategy 'krum' needs 5 updates a round with these knobs; raise the quorum of 4, or choose another strategy"]
+    """
+    spec = spec_of(experiment.model)
+    choice = experiment.strategy or Choice(name=DEFAULTS[spec.fit])
+    if choice.name not in STRATEGIES:
+        return []
+    who, line, found = f"strategy {choice.name!r}", COMBINES[choice.name], []
+
+    def refuse(place: str, rule: str, remedy: str) -> None:
+        found.append(Conflict(place, f"{who} {rule}", remedy))
+
+    if experiment.federation.secure_sum is not None and not line.secure_sum:
+        refuse("federation.secure_sum", "must see every site's update, which the secure sum hides", "leave one of them out")
+    if spec.fit != "gradient":
+        return found
+    if experiment.privacy.at_sites and not line.patient_privacy:
+        refuse("privacy", "trains what the noise would not cover", f"choose {ABLE}")
+    if experiment.privacy.unit == "site" and not line.site_privacy:
+        refuse("privacy", "needs more of a round than one noisy mean", f"choose {ABLE}, or privacy.unit = 'patient'")
+    if experiment.federation.compression.name != "none" and not line.compression:
+        refuse("federation.compression", "needs exact updates", "leave compression out")
+    quorum, least = experiment.federation.quorum, STRATEGIES[choice.name].least(choice.knobs)
+    if quorum < least:
+        refuse("federation.quorum", f"needs {least} updates a round with these knobs", f"raise the quorum of {quorum}, or choose another strategy")
+    return found
