@@ -44,6 +44,7 @@ _HEADER = struct.Struct(">4sIQ")
 _MAGIC = b"FIL1"
 _SITE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})?")
 _CODE = re.compile(r"(E_[A-Z0-9_]{1,60})?")
+_RUN = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
 _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SIGNATURE = re.compile(r"([0-9a-f]{128})?")
 _RECEIPT = re.compile(r"([0-9]{1,9}-[0-9a-f]{64}-[0-9a-f]{128})?")
@@ -150,6 +151,8 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
     names = {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict, "receipts": dict} if like is Job else _UPDATE
     if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
         raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
+    if _RUN.fullmatch(head["run"]) is None:  # it becomes part of file names at both ends
+        raise BadInput("a run's name is made of letters, digits, dots, - and _", value=len(head["run"]))
     if like is Job and head["kind"] not in MESSAGE_TYPES:
         raise BadInput(f"a job's kind is one of {', '.join(MESSAGE_TYPES)}", value=head["kind"])
     if like is Job:

@@ -40,7 +40,7 @@ states = st.dictionaries(st.text("ab/.é", min_size=1, max_size=5), arrays, max_
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 jobs = st.builds(
     Job,
-    run=st.text(max_size=8),
+    run=st.sampled_from(["", "r1", "3f2a90c1", "a.b-c_d"]),
     round=st.integers(0, 10**6),
     kind=st.sampled_from(list(MESSAGE_TYPES)),
     state=states,
@@ -50,7 +50,7 @@ jobs = st.builds(
 )
 updates = st.builds(
     Update,
-    run=st.text(max_size=8),
+    run=st.sampled_from(["", "r1", "3f2a90c1", "a.b-c_d"]),
     round=st.integers(0, 10**6),
     site=st.sampled_from(["", "alpha", "St-Mary_2"]),
     state=states,
@@ -125,6 +125,14 @@ def test_heads_that_are_no_json(text: str) -> None:
         read_update(content)
     with pytest.raises(BadInput):
         from_frame(frame(text.encode()), Update)
+
+
+@pytest.mark.parametrize("run", ["../outside", "a/b", ".hidden", "-rf", "a b", "é", "a" * 129, "a\n"])
+def test_a_run_that_is_no_plain_word(run: str) -> None:
+    with pytest.raises(BadInput, match="run's name"):
+        read_job(broadcast(Job(run=run, round=1, kind="fit")))
+    with pytest.raises(BadInput, match="run's name"):
+        from_frame(to_frame(Update(run=run, round=1)), Update)
 
 
 def test_a_job_of_an_unknown_kind() -> None:
