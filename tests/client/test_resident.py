@@ -96,11 +96,14 @@ def test_what_leaves_is_signed(served: Path) -> None:
         assert not verifies(public, signed_bytes(other), update.signature)
 
 
-def test_names_from_the_server_are_written_as_plain_words(served: Path) -> None:
+def test_names_from_the_server_that_are_no_plain_words_are_refused_and_written_nowhere(served: Path) -> None:
+    lines = AuditLog(served).verify()
     job = replace(job_of(table_experiment()), run="Doe^Jonathan /data\n" * 3)
-    assert ask(socket_path(served), job).code == NOT_APPROVED
-    assert "Jonathan" not in (served / "audit.jsonl").read_text()
-    assert AuditLog(served).verify() == 2
+    with pytest.raises(Refused) as refused:
+        ask(socket_path(served), job)
+    assert refused.value.code.startswith("E_")
+    assert not [path for path in served.rglob("*") if path.is_file() and b"Jonathan" in path.read_bytes()]
+    assert AuditLog(served).verify() == lines
 
 
 def test_one_worker_a_folder(served: Path) -> None:
