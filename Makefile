@@ -66,14 +66,16 @@ wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
 bench-privacy: .venv/ready ## measure a step under differential privacy over a plain step, for each network family
 	$(BIN)/python -m bench.privacy
 
-privacy-table: .venv/ready ## accuracy on the heart table without privacy and at epsilon 8, 4, 1 beside a published grid; needs REAL_DATA
+privacy-table: .venv/ready ## accuracy without privacy and at epsilon 8, 4, 1: on the heart table (needs REAL_DATA), beside a published grid, and on the demo's phantoms
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.heart_privacy --plot docs/heart_privacy.svg
+	$(BIN)/python -m bench.demo_privacy
 
 audit: .venv/ready ## canary audit of every trainer that claims privacy, and of each with every seeded bug; fails when one is missed
 	$(BIN)/python -m bench.audit
 
 bench-ct: .venv/ready ## measure: a CT series read over its raw bytes, a whole study over the plain MONAI + scikit-image way
 	$(BIN)/python -m bench.ct
+	$(BIN)/python -m bench.ct_steps
 
 bench-federation: .venv/ready ## measure a deployment: memory, seconds and bytes of a round, a 250 MB model, 50 rounds on end (about half an hour)
 	$(BIN)/python -m bench.deployment
