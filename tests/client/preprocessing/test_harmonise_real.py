@@ -27,7 +27,7 @@ def kernels() -> dict[str, Volume]:
     found = {}
     for one in series:
         reading = read_series(one)
-        kernel = describe_acquisition(read_full_header(reading.slices[0].path)).kernel_class
+        kernel = describe_acquisition(read_full_header(reading.slices[0])).kernel_class
         found["sharp" if kernel == "sharp" else "soft"] = reading.volume
     return found
 

@@ -24,7 +24,7 @@ def site_of(folder: Path) -> Site:
     scans += [(f"other{number}", "20240101", str(10 + number)) for number in range(3)]
     for patient, date, number in scans:  # the last two of Doe are two series of one study
         study = "1.7.3" if number == "4" else f"1.7.{number}"
-        write(inbox / number, SeriesPlan(SLICES, patient=patient, date=date, study=study, series=f"1.7.{number}.9"))
+        write(inbox / number, SeriesPlan(SLICES + int(number), patient=patient, date=date, study=study, series=f"1.7.{number}.9"))
         if number == "4":
             continue
         rows.append(f"{patient.strip()},{date[:4]}-{date[4:6]}-{date[6:]},{'UIP' if 'oe' in patient.lower() else 'NSIP'},60")
