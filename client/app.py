@@ -1,7 +1,7 @@
 """The Flower ClientApp: a thin messenger. It carries a Job to the site's resident worker and what the gate released back to the server.
 
-Flower starts this code anew for every message and would let a shipped bundle shadow it; so it imports neither torch nor pydicom, can open
-no data, and every error leaves as a code.
+It runs in a process of its own for every message (`client/executor`) and beside whatever app the site has approved; so it imports neither torch
+nor pydicom, can open no data, and every error leaves as a code.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_the_line_to_the_server(name: str, site: Path, tmp_path: Path) -> None:
     next(served, None)
 
 
-@pytest.mark.parametrize(("path", "grade"), [("/opt/fedild/.venv/bin/python", "good"), ("/root/.pyenv/bin/python", "warning")])
+@pytest.mark.parametrize(("path", "grade"), [("/opt/fedild/.venv/bin/python", "good"), ("/home/anna/.pyenv/bin/python", "warning")])
 def test_a_python_in_a_home_cannot_be_run_by_the_daemon(path: str, grade: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.doctor.sys.executable", path)
     assert CHECKS["python"](Subject(site, Site.load(site / "site.toml"))).grade == grade
