@@ -198,6 +198,7 @@ def judge(
 
     Under the secure sum there is one entry, `ALL_SITES`, with the mean over the patients.
     """
+    at.state = Packed(at.state)  # sent and kept at the memory of one model
     job = Job(run=at.run, round=at.round, kind="judge", state=at.state, experiment=experiment.for_sites().to_json(), rule=dict(rule or {}))
     senders = Senders(keys)
     if secure is not None:
@@ -208,11 +209,11 @@ def judge(
     for message in exchange(grid, dict.fromkeys(roster, job), timeout_s=experiment.federation.deadline_s):
         update = read(message)
         site = roster.get(message.metadata.src_node_id)
-        if update is None or update.code or site is None:
-            continue
-        with suppress(Refused):
-            senders.check(update, run=job.run, round=job.round, site=site)
-            metrics[site] = update.metrics
+        if update is not None and not update.code and site is not None:
+            with suppress(Refused):
+                senders.check(update, run=job.run, round=job.round, site=site)
+                metrics[site] = update.metrics
+        del message, update  # a site may send arrays that nobody asked for: they have gone before the next one's come
     return dict(sorted(metrics.items()))
 
 
