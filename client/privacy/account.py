@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from client.privacy.ledger import EVERYBODY, Ledger
+from client.privacy.chain import EVERYBODY
+from client.privacy.ledger import Ledger
 from client.site import Site
 from shared_models.core.errors import BadInput
 from shared_models.drawing import DASHES, Chart, nice_ticks

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from client.privacy.ledger import Ledger, Limits, Patients, patients_of
+from client.privacy.chain import Patients
+from client.privacy.ledger import Ledger, Limits, patients_of
 from client.privacy.quiet import lifted
 from client.privacy.spending import Spend
 from client.privacy.statement import spoken, statement

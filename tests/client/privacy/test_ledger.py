@@ -19,7 +19,8 @@ import pytest
 from client.audit import AuditLog
 from client.identity import make_site
 from client.privacy.accountant import epsilon
-from client.privacy.ledger import Ledger, Limits, Patients
+from client.privacy.chain import Patients
+from client.privacy.ledger import Ledger, Limits
 from client.privacy.spending import Spend
 from shared_models.core.errors import BadInput, FedILDError, Refused
 
@@ -130,9 +131,10 @@ class TestSpending:
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from client.privacy.ledger import Ledger, Patients
+from client.privacy.chain import Patients
+from client.privacy.ledger import Ledger
 from client.privacy.spending import Spend
-import client.privacy.ledger as module
+import client.privacy.chain as module
 if sys.argv[2] == "before the number is kept":
     module.write_json = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "before it is committed":

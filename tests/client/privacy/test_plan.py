@@ -14,8 +14,9 @@ from client.identity import make_site
 from client.privacy.account import account
 from client.privacy.account import picture as spent_picture
 from client.privacy.accountant import epsilon
+from client.privacy.chain import Patients
 from client.privacy.foresight import foreseen
-from client.privacy.ledger import Ledger, Limits, Patients, patients_of
+from client.privacy.ledger import Ledger, Limits, patients_of
 from client.privacy.plan import FACTORS, as_row, lines_of, picture, plan, steps_of
 from client.privacy.spending import Spend
 from client.selection import training_names
