@@ -19,7 +19,7 @@ from shared_models.core.supervision import marked
 
 LOOK_S = 0.5
 ROLES = {
-    "flower-superlink": "superlink",
+    "server.superlink": "superlink",
     "flower-superexec": "superexec",
     "client.node": "supernode",
     "client.executor": "superexec",

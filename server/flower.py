@@ -51,7 +51,7 @@ def superlink_command(server: ServerFolder) -> list[str]:
     secrets = server.secrets
     name = "superlink" if (secrets / "superlink.crt").exists() else "server"
     return [
-        command("flower-superlink"),
+        *(sys.executable, "-m", "server.superlink"),
         *("--host", "127.0.0.1", "--port", str(server.settings.server.fleet_port)),
         *("--ssl-ca-certfile", str(secrets / "ca.crt"), "--ssl-certfile", str(secrets / f"{name}.crt")),
         *("--ssl-keyfile", str(secrets / f"{name}.key")),

@@ -74,4 +74,4 @@ def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> St
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(choice, inputs=inputs, outputs=outputs)
-    return {key: value.numpy().copy() for key, value in model.state_dict().items()}
+    return {key: value.numpy() for key, value in model.state_dict().items()}  # the model is gone: its memory is the state's now

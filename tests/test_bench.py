@@ -178,7 +178,7 @@ def test_peaks_are_the_largest_of_all_sites_and_sums_are_of_one_moment() -> None
 
 
 def test_a_process_is_known_by_its_supervisors_mark(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()", "flower-superlink"], stdin=subprocess.PIPE, env={**os.environ, "FEDILD_MARK": "m1"})
+    child = subprocess.Popen([sys.executable, "-c", "input()", "server.superlink"], stdin=subprocess.PIPE, env={**os.environ, "FEDILD_MARK": "m1"})
     try:
         write_json(tmp_path / "up.json", {"pid": os.getpid(), "mark": "m1", "programs": {}})
         with processes.Watch({"server": tmp_path}) as watch:

@@ -23,7 +23,7 @@ from shared_models.blocks.spec import Classical
 from shared_models.compression import Compression, decompress
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState, Refused
-from shared_models.core.state import is_finite, same_layout
+from shared_models.core.state import distance, is_finite, same_layout
 from shared_models.messages import Update, signed_bytes
 from shared_models.signing import verifies
 
@@ -86,7 +86,8 @@ def check_content(update: Update, *, current: State, model: Classical | None, ma
         raise Refused("an update holds finite numbers", code="E_VALUES")
     if model is not None:
         return 0.0
-    change = _change_norm(update.state, current)
+    with np.errstate(over="ignore"):  # too large for its type is infinite, and so refused
+        change = distance(update.state, current)
     if not change <= max_norm:
         raise Refused("an update stays within the agreed norm", value=change, code="E_NORM")
     return change
@@ -106,14 +107,3 @@ def open_update(update: Update, current: State, compression: Compression | None)
         return replace(update, state=decompress(update.state, current, compression))
     except BadState:
         raise Refused("an update is packed as the experiment says", code="E_LAYOUT") from None
-
-
-def _change_norm(state: State, current: State) -> float:
-    total = 0.0
-    for key, value in sorted(state.items()):
-        if value.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # too large for its type is infinite, and so refused
-                difference = np.subtract(value, current[key], dtype=np.float64 if value.dtype.itemsize > 4 else np.float32)
-                total += float(np.vdot(difference, difference))
-                del difference  # before the next one is made
-    return total**0.5

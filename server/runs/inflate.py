@@ -1,7 +1,8 @@
-"""Flower's replies put together at the memory of one model.
+"""Flower's messages at the memory of one model: taken apart as they are sent, put together as they come.
 
-Flower's own function keeps every piece of every array until the whole message stands, and copies each array twice: a reply takes three times
-its size. This one lets go of each piece as soon as it has been copied to its place.
+Flower's own functions copy a whole message into pieces before the first one is sent; and they keep every piece of every array until the whole
+reply stands, and copy each array twice, so that a reply takes three times its size. Here a piece is made when it can be sent, and let go of as
+soon as it has been copied to its place.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
 from flwr.app import Array
@@ -22,6 +25,9 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflatable_class_registry
 
 from shared_models.messages import FRAME_LIMIT
+
+LINES = 2
+"""Pieces that are on their way at a time."""
 
 
 def inflate(object_id: str, contents: dict[str, bytes]) -> InflatableObject:
@@ -49,6 +55,39 @@ def use() -> None:
 
     grid: Any = http_grid
     grid.inflate_object_from_contents = inflate
+    grid.push_objects = push
+
+
+def push(objects: dict[str, InflatableObject], push_object_fn: Callable[[str, bytes], None], *, object_ids_to_push: set[str]) -> None:
+    """Send the wanted ones of `objects`, `LINES` at a time; none of them is there afterwards.
+
+    Parameters
+    ----------
+    objects : dict of str to InflatableObject
+        By SHA-256; they share the memory of the message that they make up.
+    push_object_fn : callable
+        Sends one object's bytes and raises what keeps it from that.
+    object_ids_to_push : set of str
+        Those that the SuperLink does not hold yet.
+    """
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        for number in list(objects):
+            part = objects.pop(number)
+            if number in object_ids_to_push:
+                yield number, part.deflate()
+
+    with ThreadPoolExecutor(max_workers=LINES) as lines:
+        under_way = set()
+        for number, content in contents():
+            under_way.add(lines.submit(push_object_fn, number, content))
+            del content
+            if len(under_way) >= LINES:
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                for one in done:
+                    one.result()
+        for one in under_way:
+            one.result()
 
 
 def _inflate(object_id: str, contents: dict[str, bytes], uses: Counter[str]) -> InflatableObject:

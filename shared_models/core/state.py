@@ -64,7 +64,7 @@ def norm(a: State) -> float:
 
 
 def distance(a: State, b: State) -> float:
-    """Return ``norm(subtract(a, b))`` at the memory of one array, not of a whole state.
+    """Return ``norm(subtract(a, b))`` at the memory of a few blocks, not of a whole state.
 
     Examples
     --------
@@ -72,13 +72,18 @@ def distance(a: State, b: State) -> float:
     5.0
     """
     same_layout(b, a)
-    return float(np.sqrt(sum(_square(a[key] - b[key]) for key in sorted(a) if a[key].dtype.kind == "f")))
+    return float(np.sqrt(sum(_square(a[key], b[key]) for key in sorted(a) if a[key].dtype.kind == "f")))
 
 
-def _square(value: np.ndarray) -> float:
-    flat = value.reshape(-1)
-    blocks = (flat[start : start + _BLOCK].astype(np.float64) for start in range(0, flat.size, _BLOCK))
-    return sum(float(np.vdot(block, block)) for block in blocks)
+def _square(value: np.ndarray, less: np.ndarray | None = None) -> float:
+    total, flat = 0.0, value.reshape(-1)
+    other = None if less is None else less.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK].astype(np.float64)
+        if other is not None:
+            block -= other[start : start + _BLOCK]
+        total += float(np.vdot(block, block))
+    return total
 
 
 def is_finite(a: State) -> bool:

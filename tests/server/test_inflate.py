@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 
 import numpy as np
@@ -73,6 +74,41 @@ def test_memory_is_that_of_one_message() -> None:
 def test_flowers_grid_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from flwr.superlink.grid import http_grid
 
-    monkeypatch.setattr(http_grid, "inflate_object_from_contents", http_grid.inflate_object_from_contents)
+    for name in ("inflate_object_from_contents", "push_objects"):
+        monkeypatch.setattr(http_grid, name, getattr(http_grid, name))
     inflate.use()
     assert http_grid.inflate_object_from_contents is inflate.inflate
+    assert http_grid.push_objects is inflate.push
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_is_pushed_is_what_flower_pushes(name: str) -> None:
+    content = update_content(Update("r", 1, "a", state=STATES[name], num_cases=3))
+    theirs = {key: one.deflate() for key, one in get_all_nested_objects(content).items()}
+    unwanted = min(theirs)
+    objects, sent = get_all_nested_objects(content), {}
+    inflate.push(objects, sent.__setitem__, object_ids_to_push=theirs.keys() - {unwanted})
+    assert sent == {key: value for key, value in theirs.items() if key != unwanted}
+    assert objects == {}
+
+
+def test_pushing_takes_the_memory_of_a_few_pieces() -> None:
+    content = update_content(Update("r", 1, "a", state={"w": RNG.random(16_000_000, np.float32)}, num_cases=3))
+    objects = get_all_nested_objects(content)
+    tracemalloc.start()
+    try:
+        inflate.push(objects, lambda number, data: time.sleep(0.01), object_ids_to_push=set(objects))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.6 * 64_000_000, "Flower's own takes the whole 64 MB, and more, when sending is slower than copying"
+
+
+def test_a_piece_that_cannot_be_pushed_is_an_error() -> None:
+    def refuse(number: str, data: bytes) -> None:
+        raise OSError("the line is cut")
+
+    content = update_content(Update("r", 1, "a", state=STATES["several pieces"], num_cases=3))
+    objects = get_all_nested_objects(content)
+    with pytest.raises(OSError, match="cut"):
+        inflate.push(objects, refuse, object_ids_to_push=set(objects))
