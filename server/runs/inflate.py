@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from flwr.app import Array
@@ -22,7 +23,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_children_ids_from_object_content,
     get_object_type_from_object_content,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflatable_class_registry
+from flwr.supercore.inflatable.inflatable_utils import inflatable_class_registry, pull_objects
 
 from shared_models.messages import FRAME_LIMIT
 
@@ -56,6 +57,7 @@ def use() -> None:
     grid: Any = http_grid
     grid.inflate_object_from_contents = inflate
     grid.push_objects = push
+    grid.pull_objects = partial(pull_objects, max_concurrent_pulls=1)  # each piece on its way is held four times over
 
 
 def push(objects: dict[str, InflatableObject], push_object_fn: Callable[[str, bytes], None], *, object_ids_to_push: set[str]) -> None:

@@ -74,7 +74,7 @@ def test_memory_is_that_of_one_message() -> None:
 def test_flowers_grid_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from flwr.superlink.grid import http_grid
 
-    for name in ("inflate_object_from_contents", "push_objects"):
+    for name in ("inflate_object_from_contents", "push_objects", "pull_objects"):
         monkeypatch.setattr(http_grid, name, getattr(http_grid, name))
     inflate.use()
     assert http_grid.inflate_object_from_contents is inflate.inflate
