@@ -36,6 +36,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
 from shared_models.core.files import write_atomic, write_json
+from shared_models.ensemble import largest_of
 from shared_models.experiment import Experiment, Preparation
 
 LOGGER = logging.getLogger(__name__)
@@ -156,12 +157,15 @@ def predict_series(visit: Visit, bundle: Bundle, workspace: Path) -> tuple[dict[
 
 
 def attention_of(bundle: Bundle, image: np.ndarray) -> list[float] | None:
-    """Return the weight that an attention network gives each slice of `image` (slices, y, x), or None for a network without attention."""
+    """Return the weight that an attention network gives each slice of `image` (slices, y, x), or None for a network without attention.
+
+    Of an ensemble it is the attention of the member with the largest weight.
+    """
     import torch
 
     from client.training.gradient import network_of
 
-    network = network_of(bundle.experiment, bundle.state)
+    network = network_of(bundle.experiment, largest_of(bundle.state))
     look = getattr(network, "look", None)
     if look is None:
         return None

@@ -122,6 +122,16 @@ def _held_out(site: Site, experiment: Experiment, names: Sequence[str]) -> set[s
     return {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
 
 
+def loss_of(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean cross-entropy of `probabilities` (n, classes) on `labels` (n,), in nats."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
+
+
+def received_loss(experiment: Experiment, state: State, training: Records) -> Measured:
+    """Return the loss of a received state on the site's training patients."""
+    return Measured(loss_of(PREDICTORS[spec_of(experiment.model).fit](experiment, state, training), training.labels), training.patients)
+
+
 def measure(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
     """Judge `state` on a site's own validation patients: loss, accuracy and macro AUROC with the numbers of patients behind them."""
     if len(records) == 0:
@@ -132,7 +142,7 @@ def measure(experiment: Experiment, state: State, records: Records) -> dict[str,
     counts = np.bincount(records.labels, minlength=len(classes))
     smallest = int(counts[counts > 0].min())
     n = len(records)
-    loss = float(-np.log(np.maximum(probabilities[np.arange(n), records.labels], 1e-12)).mean())
+    loss = loss_of(probabilities, records.labels)
     scores = score(records.labels, probabilities, classes, metrics=("auroc_macro", "accuracy"), bootstrap=0)
     return {
         "val_loss": Measured(loss, n),

@@ -25,7 +25,7 @@ from client.privacy.quiet import quiet
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
 from client.privacy.support import check_groups, support_of, supported
-from client.selection import measure, split_records
+from client.selection import measure, received_loss, split_records
 from client.site import Site
 from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.device import training_on
@@ -131,6 +131,8 @@ class Worker:
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
         spec = spec_of(experiment.model)
         training = self._supported(experiment, training, summed=seal is not None)
+        if rule.tells_loss and not private:
+            measured["received_loss"] = received_loss(experiment, job.state, training)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
         meter = self._meter(job, experiment, training)
         fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit") if private else FITTERS[spec.fit]

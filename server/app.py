@@ -6,6 +6,7 @@ Flower's superexec starts it in a deployment; the simulation calls `run_experime
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from flwr.serverapp import ServerApp
 from server.combines import conflicts
 from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
+from server.runs.draws import Pace
 from server.runs.log import RoundLog
 from server.runs.place import folder_of
 from server.runs.receipts import Receipts
@@ -23,6 +25,7 @@ from server.runs.rounds import RoundRecord, judge, run_rounds
 from server.runs.secure import SecureSum
 from server.runs.standing import Standing
 from server.runs.start import begin
+from server.runs.stopping import Course, chosen, federated_metric
 from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
@@ -115,11 +118,13 @@ def run_experiment(
     keys: Mapping[str, str] | None = None,
     certificate: dict[str, Any] | None = None,
     receipts: Receipts | None = None,
+    pace: Pace | None = None,
 ) -> RoundState:
     """Run or continue `experiment` in `folder` and write the final state and the sites' own judgement of it.
 
     `sites` is the roster by registered name, `keys` their signing keys, `certificate` these under the consortium's
-    signature, `receipts` those of their privacy ledgers; without them every site that says hello takes part (simulation).
+    signature, `receipts` those of their privacy ledgers; without them every site that says hello takes part (simulation). `pace` is the simulated
+    clock of strategies that do not wait. ``release.json`` says which round's state was released, which is what is returned.
     """
     if not folder.is_absolute():
         raise BadInput("the run folder must be an absolute path", value=str(folder))
@@ -157,8 +162,21 @@ def run_experiment(
         keys=keys,
         secure=secure,
         receipts=receipts,
+        pace=pace,
     )
-    site_metrics = judge(grid, final, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
+
+    judged = partial(judge, grid, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
+    final.state = strategy.release(final.state, final.own)
+    site_metrics, course = judged(final), None
+    if settings.stopping is not None:
+        course = Course.of(settings.stopping, final.loop)
+        course.note(final.round, federated_metric(settings.stopping.metric, site_metrics))
+    best, released = chosen(final, course, folder, rounds=settings.rounds)
+    if best is not final:
+        final = best
+        final.state = strategy.release(final.state, final.own)
+        site_metrics = judged(final)
+    write_json(folder / "release.json", released.as_dict())
     write_json(folder / "site_metrics.json", site_metrics)
     write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
     return final

@@ -54,9 +54,16 @@ COMBINES: dict[str, Combines] = {
     "geometric_median": Combines(False, True, False, True, True),
     "krum": Combines(False, True, False, True, True),
     "norm_bound": Combines(False, True, False, True, True),
+    "qfedavg": Combines(False, False, False, True, True),
+    "fedbuff": Combines(False, True, False, True, True),
+    "cyclic": Combines(False, True, False, True, True),
+    "one_shot": Combines(False, True, False, True, True),
     "exact_sum": Combines(True, True, False, True, False),
     "union": Combines(False, False, False, True, False),
 }
+
+PERSONAL = frozenset({"fedbn", "fedper", "fedrep", "ditto"})
+"""Strategies with parts that stay at the sites."""
 
 ABLE = "fedavg, fedprox, fedavgm or an adaptive one"
 """Strategies that go together with everything, in words."""
@@ -104,6 +111,16 @@ def conflicts(experiment: Experiment) -> list[Conflict]:
         refuse("privacy", "needs more of a round than one noisy mean", f"choose {ABLE}, or privacy.unit = 'patient'")
     if experiment.federation.compression.name != "none" and not line.compression:
         refuse("federation.compression", "needs exact updates", "leave compression out")
+    knobs = choice.knobs
+    if choice.name == "one_shot" and experiment.federation.rounds != 1:
+        refuse("federation.rounds", "has one round", "set federation.rounds = 1, and train.epochs or train.steps to the whole training")
+    if choice.name == "fedbuff" and isinstance(knobs.get("buffer"), int) and knobs["buffer"] < experiment.federation.quorum:
+        refuse("strategy.buffer", "closes no round on fewer updates than the quorum", "raise strategy.buffer, or lower federation.quorum")
+    stopping = experiment.federation.stopping
+    if stopping is not None and stopping.release == "best" and choice.name in PERSONAL:
+        refuse(
+            "federation.stopping.release", "leaves parts at the sites, which are those of the last round", "set federation.stopping.release = 'last'"
+        )
     quorum, least = experiment.federation.quorum, STRATEGIES[choice.name].least(choice.knobs)
     if quorum < least:
         refuse("federation.quorum", f"needs {least} updates a round with these knobs", f"raise the quorum of {quorum}, or choose another strategy")

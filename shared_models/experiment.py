@@ -15,14 +15,15 @@ name, title, seed
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from shared_models.core.choices import Choice, Section, apply_overrides, load_toml, validated
+from shared_models.core.errors import BadChoice
 from shared_models.core.files import canonical_json, sha256
+from shared_models.schedules import factor_of, schedule_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
@@ -114,18 +115,29 @@ class Train(Section):
 
     `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site; ``prior`` adds the logarithm of the site's
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
-    `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision.
+    `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision. `schedule` is the factor on the
+    learning rate by round, a line of SCHEDULES: a name, or a table with its knobs; the first `warm_up` rounds rise to it.
     """
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
     batch: Annotated[int, Field(ge=1, le=4096)] = 8
     optimiser: Choice = Choice.model_validate({"name": "adamw", "lr": 1e-3})
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Choice | Annotated[str, Field(min_length=1)] = "cosine"
+    warm_up: Annotated[int, Field(ge=1)] | None = None
     augment: tuple[Choice, ...] = ()
     class_weights: Literal["none", "balanced", "prior"] = "none"
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["full", "mixed"] = "full"
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_is_known(cls, value: Choice | str) -> Choice | str:
+        try:
+            schedule_of(value)
+        except BadChoice as error:
+            raise ValueError(str(error)) from None
+        return value
 
 
 class SecureSum(Section):
@@ -142,9 +154,23 @@ class SecureSum(Section):
     ahead: Annotated[int, Field(ge=1, le=64)] = 8
 
 
+class Stopping(Section):
+    """What the federated validation metric decides: the mean over the sites, weighed with their validation patients (`server/runs/stopping`).
+
+    The run stops once `metric` has not become better by more than `min_delta` for `patience` rounds; without `patience` it goes to its end.
+    `release` says whether the state of the best round or of the last one is released.
+    """
+
+    metric: Literal["val_loss", "val_auroc_macro", "val_accuracy"] = "val_loss"
+    patience: Annotated[int, Field(ge=1)] | None = None
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    release: Literal["best", "last"] = "best"
+
+
 class Federation(Section):
     """Rounds and what counts as a round: `quorum` valid updates within `deadline_s` seconds, repeated up to `retries` times.
 
+    `sample` is how many sites a round asks: a whole number, or a share (0.5); drawn anew every round, never fewer than the quorum.
     `compression` packs what the sites send over slow links: a line of COMPRESSIONS and its knobs. `secure_sum` hides single updates.
     """
 
@@ -155,6 +181,8 @@ class Federation(Section):
     max_update_norm: Annotated[float, Field(gt=0)] = 1e4
     compression: Choice = Choice(name="none")
     secure_sum: SecureSum | None = None
+    sample: Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    stopping: Stopping | None = None
 
     @field_validator("secure_sum", mode="before")
     @classmethod
@@ -242,6 +270,8 @@ class Experiment(Section):
             raise ValueError(
                 "inputs.scale = 'site' and missing = 'median' learn from all patients without noise; name public ranges: scale = 'range'"
             )
+        if self.privacy.at_sites and self.federation.stopping is not None:
+            raise ValueError("federation.stopping reads validation metrics, which the noise does not cover: no site sends them under [privacy]")
         if self.privacy.noise_share > self.federation.quorum:
             raise ValueError("privacy.noise_share must not exceed federation.quorum: a sum of fewer sites would lack noise")
         return self
@@ -285,13 +315,11 @@ class Experiment(Section):
 
 
 def learning_rate_factor(train: Train, round: int, rounds: int) -> float:
-    """Return the factor on the learning rate in `round` (1-based): cosine from 1 to 0.02 over the rounds, or 1.
+    """Return the factor on the learning rate in `round` (1-based): `train.schedule` over the rounds after `train.warm_up`.
 
     Examples
     --------
     >>> [round(learning_rate_factor(Train(), r, 3), 2) for r in (1, 2, 3)]
     [1.0, 0.51, 0.02]
     """
-    if train.schedule == "constant" or rounds <= 1:
-        return 1.0
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (round - 1) / (rounds - 1)))
+    return factor_of(train.schedule, warm_up=train.warm_up or 0, round=round, rounds=rounds)

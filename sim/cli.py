@@ -144,7 +144,7 @@ def predict(
 @app.command("list", epilog="Example: fedild list models")
 def list_(
     table: Annotated[
-        str, typer.Argument(help="models, steps, segmenters, features, strategies, metrics, experiments, augmentations or compressions.")
+        str, typer.Argument(help="models, steps, segmenters, features, strategies, metrics, experiments, augmentations, compressions or schedules.")
     ],
 ) -> None:
     """Show what an experiment may choose from, with knobs and sources."""

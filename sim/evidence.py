@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli_w
 
+from server.runs.stopping import told_of_release
 from server.strategies import DEFAULTS
 from shared_models.catalogue import spec_of
 from shared_models.core.files import read_json, read_state, write_json
@@ -137,4 +138,5 @@ def run_facts(run: Run, training: list[Path], held_out: list[Path], steps: dict[
         "steps": steps,
         "wall_s": run.clock.phases,
         "bundle": bundle,
+        **({} if experiment.evaluation.folds else told_of_release(out / "federation", experiment)),
     }

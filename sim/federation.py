@@ -11,6 +11,7 @@ from typing import Any
 
 from server.app import run_experiment
 from server.runs.checkpoint import RoundState
+from server.runs.draws import Pace, simulated_pace
 from server.runs.rounds import RoundRecord
 from shared_models.core.errors import Interrupted
 from shared_models.experiment import Experiment
@@ -28,6 +29,11 @@ OFFLINE = {
 """Nothing that we start reports home, looks for updates or installs packages."""
 
 OnRound = Callable[[RoundRecord, RoundState], None]
+
+
+def pace_of(experiment: Experiment) -> Pace:
+    """Return the simulated clock of an experiment: how long each site takes for each round."""
+    return simulated_pace(experiment.seed, float((experiment.simulation or {}).get("slowness", 1.0)))
 
 
 def federate_in_pool(experiment: Experiment, sites: list[Path], folder: Path, pool: Pool, *, on_round: OnRound | None = None) -> RoundState:
@@ -52,7 +58,7 @@ def federate_in_pool(experiment: Experiment, sites: list[Path], folder: Path, po
     if not (folder / "start.json").exists():
         pool.map("sim.tasks", "start_state", [(experiment.for_sites().to_json(), str(folder))])
     grid = PoolGrid(pool, [str(site) for site in sites])
-    return run_experiment(grid, experiment, folder.resolve(), durable=False, on_round=on_round)
+    return run_experiment(grid, experiment, folder.resolve(), durable=False, on_round=on_round, pace=pace_of(experiment))
 
 
 def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, address: str | None = None, processes: int = 2) -> None:
@@ -81,7 +87,7 @@ def federate_on_ray(experiment: Experiment, sites: list[Path], folder: Path, *, 
     @wrapper.main()
     def main(grid: Grid, context: Context) -> None:
         del context  # Flower's engine gives a simulated run no configuration
-        run_experiment(grid, experiment, folder.resolve())
+        run_experiment(grid, experiment, folder.resolve(), pace=pace_of(experiment))
 
     run_simulation(
         server_app=wrapper,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from server.runs.log import patients_of, read_rounds
+from server.runs.stopping import told_of_release
 from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
 from shared_models.catalogue import spec_of
@@ -91,7 +92,8 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
             "hospitals": ", ".join(site.parent.name for site in training),
             "held_out": ", ".join(settings.held_out) if isinstance(settings, Phantoms) else "folds",
             "patients": patients_of(rounds[-1]) if rounds else None,
-            "rounds": experiment.federation.rounds,
+            "rounds": len(rounds) or experiment.federation.rounds,
+            **told_of_release(out / "federation", experiment),
             "degraded_rounds": sum(r["degraded"] for r in rounds),
             "strategy": experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit],
             "differential_privacy": "none",

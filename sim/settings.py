@@ -16,7 +16,13 @@ from sim.hospital.preset import HospitalPreset
 _PRESET = TypeAdapter(HospitalPreset)
 
 
-class Phantoms(Section):
+class Simulated(Section):
+    """What all simulations have: how unequal the sites' times are on the simulated clock of strategies that do not wait (`fedbuff`)."""
+
+    slowness: Annotated[float, Field(ge=0, le=1000)] = 1.0
+
+
+class Phantoms(Simulated):
     """Phantom hospitals; those in `held_out` never train. `defaults` are knobs of every hospital that it does not set itself."""
 
     kind: Literal["phantoms"] = "phantoms"
@@ -64,7 +70,7 @@ class Phantoms(Section):
         return presets
 
 
-class Patches(Section):
+class Patches(Simulated):
     """A file of labelled patches spread over uneven sites: label shares of each site are drawn from a Dirichlet distribution."""
 
     kind: Literal["patches"]
@@ -74,7 +80,7 @@ class Patches(Section):
     citation: str = ""
 
 
-class Tables(Section):
+class Tables(Simulated):
     """One table a hospital, from files of real data without a header: `header` names their columns, `labels` maps what stands there to classes.
 
     A share `test` of each hospital's complete rows is put aside, stratified by class, by scikit-learn's ``train_test_split`` with

@@ -72,6 +72,13 @@ def compressions() -> Mapping[str, Any]:
     return COMPRESSIONS
 
 
+def schedules() -> Mapping[str, Any]:
+    """Return SCHEDULES."""
+    from shared_models.schedules import SCHEDULES
+
+    return SCHEDULES
+
+
 def experiments() -> Mapping[str, Any]:
     """Return the shipped experiments, loaded."""
     from sim.experiments import find, shipped
@@ -89,6 +96,7 @@ TABLES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "metrics": metrics,
     "augmentations": augmentations,
     "compressions": compressions,
+    "schedules": schedules,
     "experiments": experiments,
 }
 

@@ -42,6 +42,7 @@ class Measured:
 
 RANGES: dict[str, tuple[float, float]] = {
     "train_loss": (0.0, 1000.0),
+    "received_loss": (0.0, 1000.0),
     "val_loss": (0.0, 1000.0),
     "val_cases": (0.0, 1e7),
     **{f"val_{name}": (-1.0, 1.0) for name in METRICS},

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shared_models.core.arrays import State
+from shared_models.ensemble import members_of
 from shared_models.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def _private_sums_fit(*args: Any, **kwargs: Any) -> Fitted:
 def _gradient_predict(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     from client.training.gradient import predict_gradient
 
-    return predict_gradient(experiment, state, records)
+    # One network, or the members of an ensemble: the weighted mean of their probabilities.
+    return sum(member.weight * predict_gradient(experiment, member.state, records) for member in members_of(state))  # type: ignore[return-value]
 
 
 def _classical_fit(*args: Any, **kwargs: Any) -> Fitted:

@@ -21,12 +21,15 @@ class Rule(Protocol):
         The names of the arrays that `keep` means; `personal_of` sets it.
     pull : float
         Strength with which a second, personal model is pulled towards the global one; 0 without one.
+    tells_loss : bool
+        Whether the loss of the received state on the training patients goes along with the update.
     """
 
     step: int
     keep: tuple[str, ...]
     keys: frozenset[str]
     pull: float
+    tells_loss: bool
 
     def lay_out(self, parts: Mapping[str, slice], steps: int) -> None:
         """See where each parameter lies in the flat vectors, and how many steps the round has."""
@@ -56,6 +59,7 @@ class Plain:
     keep: tuple[str, ...] = ()
     keys: frozenset[str] = frozenset()
     pull: float = 0.0
+    tells_loss: bool = False
 
     def lay_out(self, parts: Mapping[str, slice], steps: int) -> None:
         """Keep nothing."""

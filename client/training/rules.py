@@ -47,6 +47,12 @@ class Ditto(Plain):
         self.pull = pull
 
 
+class ReceivedLoss(Plain):
+    """Plain steps; the loss of the received state goes along (q-FedAvg)."""
+
+    tells_loss = True
+
+
 def plain(extra: State, memory: Memory | None) -> Rule:
     """Build the plain rule."""
     return Plain()
@@ -84,6 +90,11 @@ def ditto(extra: State, memory: Memory | None, *, pull: Annotated[float, Field(g
     return Ditto(pull)
 
 
+def received_loss(extra: State, memory: Memory | None) -> Rule:
+    """Build q-FedAvg's rule."""
+    return ReceivedLoss()
+
+
 RULES: dict[str, Callable[..., Rule]] = {
     "plain": plain,
     "fedprox": fedprox,
@@ -92,6 +103,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "personal": personal,
     "fedrep": fedrep,
     "ditto": ditto,
+    "received_loss": received_loss,
 }
 
 

@@ -163,7 +163,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     facts = [("Experiment", record.name), ("Model", run.get("model")), ("Strategy", run.get("strategy"))]
     facts.append(("Parameters", f"{run['parameters']:,}" if isinstance(run.get("parameters"), int) else run.get("parameters")))
     facts += [
-        ("Rounds", record.metrics.get("rounds") or len(record.rounds) or None),
+        ("Rounds", len(record.rounds) or record.metrics.get("rounds") or None),
         ("Seed", record.metrics.get("seed")),
         ("Started", run.get("start")),
     ]

@@ -42,6 +42,7 @@ def sentences(record: Record) -> list[str]:
         said += _unseen(record, federated, headline)
         said += _compared(record, headline, federated, pooled, mean)
     said += _between_sites(record, headline) + _calibration(federated)
+    said += [f"Released is {record.run['released']}."] if record.run.get("released") else []
     said += round_notes(record) or ([f"All {len(record.rounds)} rounds ran with every hospital."] if record.rounds else [])
     return [sentence.replace(" %", "\N{NO-BREAK SPACE}%") for sentence in said]
 
@@ -55,7 +56,7 @@ def _trained(record: Record) -> str:
     run, sites = record.run, training_sites(record)
     what = f"The model ({run['model']})" if run.get("model") else "A model"
     how = f" with the strategy {run['strategy']}" if run.get("strategy") else ""
-    rounds = record.metrics.get("rounds") or len(record.rounds)
+    rounds = len(record.rounds) or record.metrics.get("rounds")
     cases = [site["cases"] for site in sites if isinstance(site.get("cases"), int)]
     many = f" on {counted(sum(cases), patient_word(record))}" if cases else ""
     where = f" at {counted(len(sites), 'hospital')}" if sites else ""
@@ -151,11 +152,13 @@ def refusal_words() -> dict[str, str]:
 
 
 def round_notes(record: Record) -> list[str]:
-    """Return who was missing or refused in which rounds, and which rounds ran degraded."""
+    """Return who was missing, late or refused in which rounds, and which rounds ran degraded."""
     seen: dict[tuple[str, str], list[int]] = {}
     for one in record.rounds:
         for site in one.get("missing") or []:
             seen.setdefault((str(site), "did not answer"), []).append(one["round"])
+        for site in one.get("late") or []:
+            seen.setdefault((str(site), "was still at work"), []).append(one["round"])
         for site, found in one["sites"].items():
             if found.get("refused"):
                 code = str(found["refused"])

@@ -10,6 +10,7 @@ Each refusal is a fixed code, so that it can be shown, counted and logged:
     E_CONTENT    a message that is not an update at all
     E_SITE       a name that is not the registered one
     E_SIGNATURE  not signed with the site's registered signing key
+    E_METRIC     without a number that the strategy needs of every site
     E_SUM        part of a secure sum whose total cannot be (`server/runs/secure`)
 """
 
@@ -28,7 +29,7 @@ from shared_models.messages import Update, signed_bytes
 from shared_models.signing import verifies
 
 MOST_CASES = 1_000_000
-REJECTIONS = frozenset({"E_ROUND", "E_LAYOUT", "E_VALUES", "E_NORM", "E_WEIGHT", "E_SITE", "E_SIGNATURE", "E_SUM"})
+REJECTIONS = frozenset({"E_ROUND", "E_LAYOUT", "E_VALUES", "E_NORM", "E_WEIGHT", "E_SITE", "E_SIGNATURE", "E_SUM", "E_METRIC"})
 """Codes of updates that came and were rejected. E_CONTENT is not among them: a process that died gives it too."""
 
 

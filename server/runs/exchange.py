@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,51 +32,111 @@ def exchange(grid: Grid, jobs: dict[int, Job], *, timeout_s: float, again: bool 
     are yielded too; with `again` such a node gets its job once more, after a pause of `ASK_AGAIN_S`, if it is connected then and the others
     have not all answered yet.
     """
-    from flwr.app import Message
+    post = Post(grid, again=again)
+    post.send(jobs, timeout_s=timeout_s)
+    for _, _, message in post.replies(timeout_s=timeout_s):
+        yield message
+        del message  # a large reply has gone before the next one comes
 
-    contents = {id(job): broadcast(job) for job in jobs.values()}
-    together = max(1, AT_ONCE_BYTES // max([1, *(size_bytes(job.state) for job in jobs.values())]))
-    until, pause = time.monotonic() + timeout_s, POLL_S[0]
 
-    def ask(nodes: Sequence[int]) -> dict[str, int]:
-        left = max(1e-3, until - time.monotonic())
+class Post:
+    """Questions on their way, and answers that have come and were not looked at yet: both outlive a round that closes without them.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's messages to the sites.
+    again : bool
+        As in `exchange`.
+    """
+
+    def __init__(self, grid: Grid, *, again: bool = False) -> None:
+        self._grid, self._again = grid, again
+        self._jobs: dict[int, Job] = {}
+        self._until: dict[int, float] = {}
+        self._numbers: dict[str, int] = {}
+        self._errors: Counter[int] = Counter()
+        self._due: dict[int, float] = {}
+        self._here: deque[Message] = deque()
+
+    @property
+    def nodes(self) -> set[int]:
+        """Nodes whose answer is still expected."""
+        return {*self._numbers.values(), *self._due}
+
+    def send(self, jobs: dict[int, Job], *, timeout_s: float) -> None:
+        """Send a job to each node; the answer to an earlier one is no longer expected. Each has `timeout_s` to be answered."""
+        for node in jobs:
+            self.forget(node)
+        self._jobs |= jobs
+        self._until |= dict.fromkeys(jobs, time.monotonic() + timeout_s)
+        self._push(list(jobs))
+
+    def forget(self, node: int) -> None:
+        """Expect no answer of `node` any more."""
+        self._numbers = {number: one for number, one in self._numbers.items() if one != node}
+        for known in (self._jobs, self._until, self._due, self._errors):
+            known.pop(node, None)
+
+    def replies(self, *, timeout_s: float) -> Iterator[tuple[int, Job, Message]]:
+        """Yield who was asked, what, and the reply, as the replies come, until nothing is expected any more or `timeout_s` has passed.
+
+        Whoever stops in between finds the other replies here the next time. An error that the network layer made itself bears another
+        sender than the node that was asked.
+        """
+        until, pause = time.monotonic() + timeout_s, POLL_S[0]
+        while self._numbers:
+            looked, answered = time.monotonic(), False
+            here = {str(message.metadata.reply_to_message_id) for message in self._here}  # left over from when somebody stopped
+            numbers = [number for number in self._numbers if number not in here]
+            together = max(1, AT_ONCE_BYTES // max([1, *(size_bytes(job.state) for job in self._jobs.values())]))
+            for start in range(0, len(numbers) or 1, together):
+                self._here += self._grid.pull_messages(numbers[start : start + together]) if numbers else ()
+                while self._here:
+                    reply = self._here.popleft()
+                    node = self._numbers.pop(str(reply.metadata.reply_to_message_id), None)
+                    if node is None:
+                        continue  # a reply that the network delivers twice is one reply
+                    answered, job = True, self._jobs[node]
+                    if self._again and reply.has_error() and self._errors[node] < len(ASK_AGAIN_S):
+                        self._due[node] = looked + ASK_AGAIN_S[self._errors[node]]
+                        self._errors[node] += 1
+                    else:
+                        del self._jobs[node]
+                    yield node, job, reply
+                    del reply, job  # a large reply has gone before the next one comes
+            if time.monotonic() >= until:
+                return
+            if self._numbers and (ready := [node for node, at in self._due.items() if at <= looked]):
+                back = [node for node in ready if node in set(self._grid.get_node_ids())]
+                self._due |= dict.fromkeys(ready, looked + POLL_S[1])  # who is not there is looked for again
+                for node in back:
+                    del self._due[node]
+                self._push(back)
+            if not answered:
+                time.sleep(max(0.0, looked + pause - time.monotonic()))  # a grid that waits by itself has waited already
+                pause = min(POLL_S[1], 1.5 * pause)
+
+    def _push(self, nodes: Sequence[int]) -> None:
+        from flwr.app import Message
+
+        if not nodes:
+            return
+        jobs = {node: self._jobs[node] for node in nodes}
+        contents = {id(job): broadcast(job) for job in jobs.values()}
+        now = time.monotonic()
         messages = [
-            Message(contents[id(jobs[node])], dst_node_id=node, message_type=MESSAGE_TYPES[jobs[node].kind], ttl=left, group_id=str(jobs[node].round))
-            for node in nodes
+            Message(
+                contents[id(job)],
+                dst_node_id=node,
+                message_type=MESSAGE_TYPES[job.kind],
+                ttl=max(1e-3, self._until[node] - now),
+                group_id=str(job.round),
+            )
+            for node, job in jobs.items()
         ]
         # Flower gives no number to a message for a node that it does not know any more.
-        return {str(number): node for number, node in zip(grid.push_messages(messages), nodes, strict=False) if number} if messages else {}
-
-    waiting = ask(list(jobs))
-    errors: Counter[int] = Counter()
-    due: dict[int, float] = {}
-    while waiting:
-        looked, answered = time.monotonic(), False
-        numbers = list(waiting)
-        for start in range(0, len(numbers), together):
-            replies = list(grid.pull_messages(numbers[start : start + together]))
-            while replies:
-                reply = replies.pop(0)
-                node = waiting.pop(str(reply.metadata.reply_to_message_id), None)
-                if node is None:
-                    continue  # a reply that the network delivers twice is one reply
-                answered = True
-                if again and reply.has_error() and errors[node] < len(ASK_AGAIN_S):
-                    due[node] = looked + ASK_AGAIN_S[errors[node]]
-                    errors[node] += 1
-                yield reply
-                del reply  # a large reply has gone before the next one comes
-        if time.monotonic() >= until:
-            return
-        if waiting and (ready := [node for node, at in due.items() if at <= looked]):
-            here = [node for node in ready if node in set(grid.get_node_ids())]
-            due |= dict.fromkeys(ready, looked + POLL_S[1])  # who is not there is looked for again
-            for node in here:
-                del due[node]
-            waiting |= ask(here)
-        if not answered:
-            time.sleep(max(0.0, looked + pause - time.monotonic()))  # a grid that waits by itself has waited already
-            pause = min(POLL_S[1], 1.5 * pause)
+        self._numbers |= {str(number): node for number, node in zip(self._grid.push_messages(messages), nodes, strict=False) if number}
 
 
 def read(message: Message) -> Update | None:

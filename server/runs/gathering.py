@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from server.runs.check import check_content, check_sender, open_update
 from server.runs.exchange import exchange, read
@@ -40,6 +42,10 @@ class SiteRecord:
     refused: str | None = None
     bytes: int = 0
     norm: float = 0.0
+    staleness: int = 0
+    """Rounds that had closed since it was asked."""
+    place: int = 0
+    """Its turn where sites train one after another."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def gather_updates(
     known: dict[str, dict[str, Any]],
     asked: dict[str, Any],
     senders: Senders,
+    needs: Sequence[str] = (),
     waiting: Waiting | None = None,
 ) -> dict[str, SiteRecord]:
     """Ask every site of the roster that has not answered yet, check each reply, spool the valid ones; return what each site did.
@@ -83,6 +90,8 @@ def gather_updates(
         Records of the sites whose replies were taken up from the journal.
     asked : dict
         What a reply answers, for the journal; empty without one.
+    needs : sequence of str
+        Metrics that every update must bring.
     """
     records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted({*roster.values(), *known})}
     records |= {site: SiteRecord(**record) for site, record in known.items()}
@@ -97,14 +106,25 @@ def gather_updates(
             waiting(sorted(set(roster.values()) - answered))  # who is lost is among these: seen at once, not at the deadline
         if site is None:
             continue  # an error made by the network layer for a dead node: the site stays E_NO_REPLY
-        records[site] = _take(message, site, job, spool, model=model, settings=settings, compression=compression, asked=asked, senders=senders)
+        records[site] = take(
+            message,
+            site,
+            job,
+            spool,
+            model=model,
+            settings=settings,
+            compression=compression,
+            asked=asked,
+            senders=senders,
+            needs=needs,
+        )
         del message  # a large reply has gone before the next one comes
     if lost and waiting is not None:
         waiting([])
     return records
 
 
-def _take(
+def take(
     message: Message,
     site: str,
     job: Job,
@@ -115,9 +135,23 @@ def _take(
     compression: Compression | None,
     asked: dict[str, Any],
     senders: Senders,
+    needs: Sequence[str] = (),
+    place: int = 0,
+    now: tuple[int, State] | None = None,
 ) -> SiteRecord:
+    """Check the reply of `site` to `job`, spool and note it when it is valid, and return what the site did.
+
+    Parameters
+    ----------
+    needs : sequence of str
+        Metrics without which an update is refused (E_METRIC).
+    place : int
+        The site's turn in a chain.
+    now : (int, State), optional
+        The round that is being gathered and its start, where the job is of an earlier one: the change is carried over to this start.
+    """
     update = read(message)
-    record = SiteRecord(refused="E_CONTENT" if update is None else update.code or None)
+    record = SiteRecord(refused="E_CONTENT" if update is None else update.code or None, place=place)
     if update is None or update.code:
         return record
     record.num_cases, record.steps, record.bytes = update.num_cases, update.steps, size_bytes(update.state) + size_bytes(update.extra)
@@ -126,12 +160,34 @@ def _take(
         senders.check(update, run=job.run, round=job.round, site=site)
         update = open_update(update, job.state, compression)
         record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
-        spool.add(site, update.state, num_cases=update.num_cases, steps=update.steps)
+        if missing := [name for name in needs if name not in record.metrics]:
+            raise Refused("the strategy needs a metric of every site", value=missing, remedy="add the name to policy.metrics", code="E_METRIC")
+        state = update.state
+        if now is not None and now[0] != job.round:
+            record.staleness, state = now[0] - job.round, carried_over(update.state, job.state, now[1])
+        more = {"staleness": record.staleness, "place": place, "metrics": record.metrics}
+        spool.add(site, state, num_cases=update.num_cases, steps=update.steps, **more)
         if asked:
             write_note(spool, site, asdict(record), asked=asked)
     except (Refused, FedILDError) as error:
         record.refused = error.code
     return record
+
+
+def carried_over(state: State, start: State, now: State) -> State:
+    """Return ``now + (state - start)``: the change that a site made on an earlier start, as if made on the present one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> carried_over({"w": np.array([3.0])}, {"w": np.array([2.0])}, {"w": np.array([10.0])})
+    {'w': array([11.])}
+    """
+    moved: State = {}
+    for key, value in state.items():
+        wide = np.float64 if value.dtype.kind == "f" else np.int64
+        moved[key] = (now[key].astype(wide) + (value.astype(wide) - start[key].astype(wide))).astype(value.dtype)
+    return moved
 
 
 def line_to(grid: Grid, roster: dict[int, str], *, run: str, round: int, senders: Senders, waiting: Waiting | None = None) -> Ask:

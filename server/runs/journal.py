@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from server.strategies.replies import Spool
-from shared_models.core.files import read_json, sha256_file, write_json
+from shared_models.core.errors import FedILDError
+from shared_models.core.files import read_json, read_state, sha256_file, write_json
+from shared_models.core.state import digest
 
 
 def write_note(spool: Spool, site: str, record: dict[str, Any], *, asked: dict[str, Any]) -> None:
@@ -37,21 +39,24 @@ def write_note(spool: Spool, site: str, record: dict[str, Any], *, asked: dict[s
     write_json(_note(spool.folder, site), {"asked": asked, "sha256": sha256_file(reply.path), "record": record})
 
 
-def take_up(spool: Spool, *, asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def take_up(spool: Spool, *, asked: dict[str, Any], chain: bool = False) -> dict[str, dict[str, Any]]:
     """Put the replies that an earlier process received into `spool` and return the sites' records by name.
 
-    Only whole replies to the very same question count; every other file of the folder is removed.
+    Only whole replies to the very same question count; every other file of the folder is removed. In a `chain` the first reply answers
+    `asked`, and each further one the question with the state that the one before it gave.
     """
     records: dict[str, dict[str, Any]] = {}
-    for note in sorted(spool.folder.glob("*.json")):
-        path = note.with_suffix(".safetensors")
+    found = {note: entry for note in sorted(spool.folder.glob("*.json")) if (entry := _whole(note)) is not None}
+    for note in sorted(found, key=lambda note: (found[note]["record"].get("place", 0), note.stem)):
+        path, record = note.with_suffix(".safetensors"), found[note]["record"]
         try:
-            entry = read_json(note)
-            if entry["asked"] != asked or entry["sha256"] != sha256_file(path):
+            if found[note]["asked"] != asked:
                 continue
-            record = dict(entry["record"])
-            spool.take_up(note.stem, path, num_cases=int(record["num_cases"]), steps=int(record["steps"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            more = {name: record[name] for name in ("staleness", "place", "metrics") if name in record}
+            spool.take_up(note.stem, path, num_cases=int(record["num_cases"]), steps=int(record["steps"]), **more)
+            if chain:
+                asked = {**asked, "model": digest(read_state(path))}
+        except (ValueError, KeyError, TypeError, FedILDError):
             continue
         records[note.stem] = record
     keep = {name for site in records for name in (f"{site}.json", f"{site}.safetensors")}
@@ -68,6 +73,16 @@ def sweep(folder: Path, *, next_round: int) -> None:
     for old in (folder / "spool").glob("round-*"):
         if old.name != f"round-{next_round:06d}":
             shutil.rmtree(old)
+
+
+def _whole(note: Path) -> dict[str, Any] | None:
+    """Return what a note says of a reply whose file is as it was written; None otherwise."""
+    try:
+        entry = read_json(note)
+        whole = entry["sha256"] == sha256_file(note.with_suffix(".safetensors"))
+        return {"asked": entry["asked"], "record": dict(entry["record"])} if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _note(folder: Path, site: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from server.reports.report import write_report
 from server.runs.log import patients_of, read_rounds
 from server.runs.standing import degradation, read_standing
+from server.runs.stopping import told_of_release
 from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
 from shared_models.catalogue import spec_of
@@ -52,6 +53,7 @@ def close_run(folder: Path) -> Path:
         "parameters": int(sum(value.size for value in state.values())),
         "sites": [{**site, "cases": latest.get(site["name"], {}).get("num_cases") or None} for site in standing.get("sites", [])],
         "bundle": digest,
+        **told_of_release(folder, experiment),
     }
     write_json(folder / "run.json", {**standing, **facts})
     return write_report(folder)
@@ -68,7 +70,8 @@ def release(
         "training": {
             "hospitals": ", ".join(names),
             "patients": patients_of(rounds[-1]) if rounds else None,
-            "rounds": experiment.federation.rounds,
+            "rounds": len(rounds) or experiment.federation.rounds,
+            **told_of_release(folder, experiment),
             "degraded": "yes" if standing["degraded"] else "no",
             "missing": "; ".join(f"{site} in {len(gone['rounds'])} rounds" for site, gone in standing["missing"].items()) or "none",
             "strategy": strategy,

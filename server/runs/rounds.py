@@ -11,12 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.runs.buffered import Buffered
+from server.runs.chain import gather_chain
 from server.runs.check import REJECTIONS
 from server.runs.checkpoint import RoundState, save
+from server.runs.draws import Pace, sampled
 from server.runs.exchange import exchange, read
 from server.runs.gathering import ALL_SITES, Senders, SiteRecord, gather_sum, gather_updates, line_to
 from server.runs.journal import sweep, take_up
@@ -24,6 +27,7 @@ from server.runs.receipts import Receipts
 from server.runs.roll import HELLO_S, welcome
 from server.runs.roster import REJOIN_S, Waiting, refresh
 from server.runs.secure import SecureSum
+from server.runs.stopping import Course, federated_metric
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
 from shared_models.core.errors import Interrupted, Refused
@@ -56,6 +60,12 @@ class RoundRecord:
     attempt: int
     total: SiteRecord | None = None
     """Under the secure sum, which shows nothing of single sites: patients and mean metrics of all sites in it."""
+    late: list[str] = field(default_factory=list)
+    """Sites that are still at work and will answer into a later round; they are not missing."""
+    score: dict[str, Any] | None = None
+    """What was learnt in this round of a global state: the ``round`` that it came out of, the federated ``metric`` and its ``value``."""
+    best: int | None = None
+    """The best round so far by that metric."""
 
 
 def run_rounds(
@@ -74,6 +84,7 @@ def run_rounds(
     keys: Mapping[str, str] | None = None,
     secure: SecureSum | None = None,
     receipts: Receipts | None = None,
+    pace: Pace | None = None,
 ) -> RoundState:
     """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
 
@@ -104,6 +115,8 @@ def run_rounds(
         Sums the updates under masks: none of them is seen.
     receipts : Receipts, optional
         Of the sites' privacy ledgers: brought back with each job, renewed by each update. None: sites have none (simulation).
+    pace : callable, optional
+        The simulated clock of a strategy that does not wait for every site; None takes updates as they come.
 
     Raises
     ------
@@ -116,7 +129,18 @@ def run_rounds(
     text = experiment.for_sites().to_json()
     senders = Senders(keys, receipts)
     sweep(folder, next_round=start.round + 1)
+    course = None if settings.stopping is None else Course.of(settings.stopping, at.loop)
+    rides = strategy.together and settings.sample is None  # every site of a round judges the state that it receives
+    buffered = None
+    if strategy.buffer is not None:
+
+        def factor_of(number: int) -> float:
+            return learning_rate_factor(experiment.train, number, settings.rounds)
+
+        buffered = Buffered(grid, folder, strategy.buffer, settings=settings, pace=pace, kept=at.loop, factor=factor_of)
     for number in range(start.round + 1, settings.rounds + 1):
+        if course is not None and course.stop:
+            break
         if sites is None:
             welcome(grid, roster, run=at.run, timeout_s=min(HELLO_S, settings.deadline_s))
         else:
@@ -132,29 +156,37 @@ def run_rounds(
         valid: list[str] = []
         records: dict[str, SiteRecord] = {}
         patience = time.monotonic() + APPROVAL_S
-        attempt, undecided = 0, 0
+        attempt, undecided, failed = 0, 0, set[str]()
         while attempt - undecided <= settings.retries:
             attempt += 1
             if attempt > 1 and sites is not None:  # the sites of a simulation would fail in the same way at once
                 _pause(attempt, settings, missing=[_named(site, records) for site in sorted(set(sites) - set(valid))], waiting=waiting)
                 refresh(grid, roster, sites, timeout_s=0.0, waiting=waiting)
             began = time.monotonic()
+            drawn = sampled(sites or [*roster.values()], {*roster.values()}, settings, seed=experiment.seed, round=number, spare=len(failed))
+            members = {node: site for node, site in roster.items() if site in drawn}
             spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable, factor=factor)
             # What was answered before a crash or in an earlier attempt stands: only the others are asked again.
-            known = take_up(spool, asked=asked) if asked else {}
+            known = take_up(spool, asked=asked, chain=bool(strategy.chain)) if asked else {}
             if not known:
                 spool.clear()
-            if secure is None:
-                records = gather_updates(
-                    grid, roster, job, spool, model=model, settings=settings, known=known, asked=asked, senders=senders, waiting=waiting
-                )
-                valid, total = [reply.site for reply in spool.replies], None
+            total = None
+            told: dict[str, Any] = {"known": known, "asked": asked, "senders": senders, "waiting": waiting}
+            if buffered is not None:
+                records = buffered.gather(roster, job, spool, free=drawn, **told)
+            elif strategy.chain:
+                records = gather_chain(grid, members, job, spool, how=strategy.chain, seed=experiment.seed, settings=settings, **told)
+            elif secure is None:
+                records = gather_updates(grid, members, job, spool, model=model, settings=settings, needs=strategy.needs, **told)
             else:
-                line = line_to(grid, roster, run=at.run, round=number, senders=senders, waiting=waiting)
-                records, total = gather_sum(secure, line, roster, job, spool, model=model, settings=settings, known=known, asked=asked)
+                line = line_to(grid, members, run=at.run, round=number, senders=senders, waiting=waiting)
+                records, total = gather_sum(secure, line, members, job, spool, model=model, settings=settings, known=known, asked=asked)
+            valid = [reply.site for reply in spool.replies]
+            if secure is not None:
                 valid = [site for site, record in records.items() if total is not None and record.refused is None]
             if len(valid) >= settings.quorum:
                 break
+            failed |= {site for site, record in records.items() if record.refused}
             # A quorum that only waits for people to decide is no failure: the attempt is not counted.
             decided = sum(record.refused == UNDECIDED for record in records.values()) + len(valid) < settings.quorum
             undecided += sites is not None and not decided and time.monotonic() < patience
@@ -172,12 +204,27 @@ def run_rounds(
             )
         state, own = strategy.aggregate(at.state, at.own, spool)
         moved = distance(state, at.state) if model is None else 0.0
-        at = RoundState(at.run, number, state, own, at.experiment, tuple(records))
+        at = RoundState(at.run, number, state, own, at.experiment, tuple(records), {} if buffered is None else buffered.keep())
         del state, job, extra  # the next round needs the memory
-        missing = sorted({*records, *(sites or ())} - set(valid))
+        busy = set() if buffered is None else set(buffered.at_work) & set(roster.values()) - set(records)
+        score = None
+        if course is not None:
+            if rides:
+                seen = {site: record.metrics for site, record in records.items() if record.refused is None}
+                seen = {ALL_SITES: total.metrics} if total is not None else seen
+            else:
+                idle = {node: site for node, site in roster.items() if site not in busy}
+                seen = judge(grid, at, experiment=experiment, roster=idle, keys=keys, secure=secure, rule=strategy.rule)
+            score = course.note(number - 1 if rides else number, federated_metric(course.settings.metric, seen))
+            at.loop |= course.keep()
+        # Who was not drawn is not missing; who is still at work is late.
+        missing = sorted({*records, *((sites or ()) if settings.sample is None else ())} - {*valid, *busy})
         sent = sum(record.bytes for record in records.values())
-        on_round(RoundRecord(number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total), at)
-        save(folder / "checkpoints", at, durable=durable)
+        best = course.best or None if course is not None else None
+        line = (number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total, sorted(busy), score, best)
+        on_round(RoundRecord(*line), at)
+        needed = (set() if buffered is None else buffered.bases) | ({course.best} if course is not None else set())
+        save(folder / "checkpoints", at, durable=durable, keep=needed)
         spool.clear()  # only now: a crash before the checkpoint finds the replies again
     return at
 

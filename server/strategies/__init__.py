@@ -6,12 +6,14 @@ with is its line in `server/combines.py`.
 
 from server.strategies import (
     combined,
+    cyclic,
     ditto,
     fedadagrad,
     fedadam,
     fedavg,
     fedavgm,
     fedbn,
+    fedbuff,
     feddyn,
     fednova,
     fedper,
@@ -22,6 +24,8 @@ from server.strategies import (
     krum,
     median,
     norm_bound,
+    one_shot,
+    qfedavg,
     scaffold,
     trimmed_mean,
 )
@@ -46,6 +50,10 @@ STRATEGIES: dict[str, StrategySpec] = {
     "geometric_median": geometric_median.SPEC,
     "krum": krum.SPEC,
     "norm_bound": norm_bound.SPEC,
+    "qfedavg": qfedavg.SPEC,
+    "fedbuff": fedbuff.SPEC,
+    "cyclic": cyclic.SPEC,
+    "one_shot": one_shot.SPEC,
     "exact_sum": combined.EXACT_SUM,
     "union": combined.UNION,
 }

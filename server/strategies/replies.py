@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,11 @@ class Reply:
     path: Path
     num_cases: int
     steps: int
+    staleness: int = 0
+    """Rounds that have closed since the site was asked; its state has been moved to the round's own start."""
+    place: int = 0
+    """Its turn among sites that train one after another, from 1; 0 where all train at once."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Spool:
@@ -72,17 +77,17 @@ class Spool:
         self.folder, self.durable, self.factor = Path(folder), durable, factor
         self._replies: dict[str, Reply] = {}
 
-    def add(self, site: str, state: State, *, num_cases: int, steps: int) -> None:
-        """Store one update; a second one of the same site is refused."""
+    def add(self, site: str, state: State, *, num_cases: int, steps: int, **more: Any) -> None:
+        """Store one update; a second one of the same site is refused. `more` are further fields of its `Reply`."""
         if site in self._replies:
             raise BadState("a site replies once a round", value=site)
         path = self.folder / f"{site}.safetensors"
         write_atomic(path, state_parts(state, {"num_cases": str(num_cases), "steps": str(steps)}), durable=self.durable)
-        self._replies[site] = Reply(site, path, num_cases, steps)
+        self._replies[site] = Reply(site, path, num_cases, steps, **more)
 
-    def take_up(self, site: str, path: Path, *, num_cases: int, steps: int) -> None:
+    def take_up(self, site: str, path: Path, *, num_cases: int, steps: int, **more: Any) -> None:
         """Count a file of this folder that an earlier process spooled and whose content was verified (`server/runs/journal`)."""
-        self._replies[site] = Reply(site, path, num_cases, steps)
+        self._replies[site] = Reply(site, path, num_cases, steps, **more)
 
     @property
     def replies(self) -> list[Reply]:

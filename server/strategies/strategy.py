@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from server.strategies.replies import Spool
 from shared_models.core.arrays import State
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Rounds that close on the first updates and let the others come later (`server/runs/buffered`).
+
+    Parameters
+    ----------
+    size : int or None
+        Updates that close a round; the experiment's quorum when None.
+    most_stale : int
+        A site that has not answered for more rounds than this is asked anew.
+    """
+
+    size: int | None = None
+    most_stale: int = 10
 
 
 @dataclass(frozen=True)
@@ -26,12 +42,30 @@ class Strategy:
         The half at the sites: a name in the sites' RULES and its numbers.
     sends : callable
         ``sends(own) -> extra``: arrays of the strategy's own state that go to every site with the model (control variates).
+    release : callable
+        ``release(state, own) -> state``: what is judged and released at the end of the run.
+    needs : tuple of str
+        Metrics that every update must bring; one without them is refused (E_METRIC).
+    chain : str
+        Sites train one after another, each on from the last one's state (`server/runs/chain`), in an order drawn anew every round
+        (``shuffled``) or that of their names (``fixed``); all at once when empty.
+    buffer : Buffer, optional
+        Rounds do not wait for every site.
     """
 
     aggregate: Callable[[State, State, Spool], tuple[State, State]]
     start: Callable[[State], State] = lambda current: {}
     rule: dict[str, Any] = field(default_factory=lambda: {"name": "plain"})
     sends: Callable[[State], State] = lambda own: {}
+    release: Callable[[State, State], State] = lambda state, own: state
+    needs: tuple[str, ...] = ()
+    chain: Literal["", "shuffled", "fixed"] = ""
+    buffer: Buffer | None = None
+
+    @property
+    def together(self) -> bool:
+        """Whether all sites of a round train on one and the same state."""
+        return not self.chain and self.buffer is None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def table_experiment(model: Choice | None = None, **federation: int | float) -> 
     )
 
 
-def patch_experiment(**federation: int | float) -> Experiment:
+def patch_experiment(**federation: Any) -> Experiment:
     settings = {"rounds": 3, "quorum": 2, "deadline_s": 300.0, **federation}
     return Experiment(
         name="patches",

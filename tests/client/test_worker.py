@@ -13,10 +13,12 @@ import pytest
 
 import client.worker
 from client.site import Site
+from client.training import PREDICTORS
 from client.worker import Worker
 from shared_models.catalogue import initial_state, inputs_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadExperiment
+from shared_models.core.state import digest
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update, to_frame, update_content
 from tests.client.sites import patch_experiment, patch_site, table_experiment, table_site
@@ -73,6 +75,21 @@ def test_fit_on_patches_and_judge(tmp_path: Path) -> None:
     assert judged.state == {}
     assert judged.num_cases == 0
     assert judged.metrics["val_accuracy"] > update.metrics["val_accuracy"] or judged.metrics["val_accuracy"] == 1.0
+
+
+def test_the_loss_of_the_received_state_goes_along_where_the_strategy_weighs_with_it(tmp_path: Path) -> None:
+    worker = worker_of(patch_site(tmp_path, "alpha", patches=80))
+    plain = job_of(patch_experiment())
+    job = replace(plain, rule={"name": "received_loss", "lr_factor": 1.0})
+    update = worker.handle(job)
+    training, _ = worker.records(patch_experiment())
+    probabilities = PREDICTORS["gradient"](patch_experiment(), job.state, training)
+    obvious = -np.mean([math.log(row[label]) for row, label in zip(probabilities, training.labels, strict=True)])
+    assert update.metrics["received_loss"] == pytest.approx(obvious, abs=1e-4)
+    assert digest(worker.handle(plain).state) == digest(update.state)  # it is measured, and changes nothing
+    silent = worker_of(patch_site(tmp_path / "b", "alpha", patches=80))
+    silent.site = silent.site.model_copy(update={"policy": silent.site.policy.model_copy(update={"metrics": ("train_loss",)})})
+    assert "received_loss" not in silent.handle(job).metrics
 
 
 def test_one_job_one_answer(tmp_path: Path) -> None:

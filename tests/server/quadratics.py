@@ -16,6 +16,8 @@ import torch
 from client.training.memory import Memory
 from client.training.optimisers import sgd
 from client.training.rules import rule_of
+from server.runs.chain import order_of
+from server.runs.gathering import carried_over
 from server.strategies import STRATEGIES
 from server.strategies.replies import Spool
 from shared_models.core.arrays import State
@@ -59,22 +61,31 @@ def federate(
     absent: Who = lambda number, site: False,
     lost: Who = lambda number, site: False,
     resumed_after: int = 0,
+    delay: Callable[[str], int] = lambda site: 0,
 ) -> tuple[np.ndarray, State]:
     """Run `rounds` rounds and return weights and the strategy's own state.
 
-    `absent` sites are not asked; `lost` ones train, but their update never arrives; after `resumed_after` rounds everything but files is
-    forgotten.
+    Sites of a chain take turns; where rounds do not wait, a site answers `delay` rounds after it was asked. `absent` sites are not asked;
+    `lost` ones train, but their update never arrives; after `resumed_after` rounds everything but files is forgotten.
     """
     state: State = {"w": np.zeros(3)}
     built = pick(STRATEGIES, Choice.model_validate({"name": name, **knobs}), get=lambda spec: spec.build)(None)
     own = built.start(state)
+    started: dict[str, tuple[int, State]] = {}  # who is at work since which round, on which state
     for number in range(1, rounds + 1):
-        spool, extra = Spool(folder / "spool"), built.sends(own)
-        for i, site in enumerate("abcde"):
+        spool, extra, place = Spool(folder / "spool"), built.sends(own), 0
+        moving = state
+        for site in order_of("abcde", built.chain or "fixed", seed=0, round=number):
+            i = "abcde".index(site)
             if absent(number, site):
                 continue
+            began, base = started.setdefault(site, (number, moving if built.chain else state))
+            if built.buffer and number - began < delay(site):
+                continue
+            del started[site]
             rule, _ = rule_of(built.rule, extra, Memory(folder / site, site, "run", number))
-            weights, optimiser = torch.tensor(state["w"]), sgd(lr=lr)
+            weights, optimiser = torch.tensor(base["w"]), sgd(lr=lr)
+            loss = float((sites.a[i] * (base["w"] - sites.b[i]) ** 2).sum() / 2)
             rule.lay_out({"w": slice(0, 3)}, sites.steps[i])
             rule.start(weights)
             for step in range(1, sites.steps[i] + 1):
@@ -85,7 +96,12 @@ def federate(
                 rule.moved(weights, 1.0)
             rule.finish(weights, 1.0)
             if not lost(number, site):
-                spool.add(site, {"w": weights.numpy()}, num_cases=sites.cases[i], steps=sites.steps[i])
+                place, moving = place + 1, {"w": weights.numpy()}
+                more = {"place": place, "staleness": number - began, "metrics": {"received_loss": loss}}
+                update = carried_over(moving, base, state) if began < number else moving
+                spool.add(site, update, num_cases=sites.cases[i], steps=sites.steps[i], **more)
+        if not spool.replies:
+            continue  # everybody is still at work
         state, own = built.aggregate(state, own, spool)
         spool.clear()
         if number == resumed_after:

@@ -24,7 +24,8 @@ GRADIENT = sorted(name for name, spec in STRATEGIES.items() if spec.fit == "grad
 
 def experiment_of(name: str, **sections: Any) -> Experiment:
     base = {"name": "x", "data": Data(classes=("a", "b")), "model": Choice(name="resnet18"), "strategy": Choice(name=name)}
-    return Experiment.model_validate({**base, **sections})
+    federation = {**sections.pop("federation", {}), **({"rounds": 1} if name == "one_shot" else {})}
+    return Experiment.model_validate({**base, **sections, "federation": federation})
 
 
 def test_every_strategy_has_a_line_and_no_line_is_over() -> None:

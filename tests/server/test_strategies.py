@@ -15,7 +15,7 @@ from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.replies import Spool
 from shared_models.catalogue import build
 from shared_models.core.choices import Choice, pick
-from shared_models.core.errors import BadChoice
+from shared_models.core.errors import BadChoice, BadState
 from shared_models.core.files import pack_state, unpack_state
 from shared_models.core.state import digest
 from shared_models.experiment import Data, Experiment
@@ -27,7 +27,7 @@ GRADIENT = sorted(name for name, spec in STRATEGIES.items() if spec.fit == "grad
 def spool_of(folder: Path, replies: dict[str, tuple[State, int]], steps: dict[str, int] | None = None) -> Spool:
     spool = Spool(folder)
     for site, (state, cases) in replies.items():
-        spool.add(site, state, num_cases=cases, steps=(steps or {}).get(site, 1))
+        spool.add(site, state, num_cases=cases, steps=(steps or {}).get(site, 1), metrics={"received_loss": float(cases)})
     return spool
 
 
@@ -164,6 +164,60 @@ class TestByHand:
         replies = {f"s{number}": ({"w": np.array(place, float)}, 1) for number, place in enumerate(places)}
         after, _ = strategy(name, **knobs)(None).aggregate({"w": np.zeros(2)}, {}, spool_of(tmp_path / "s", replies))
         np.testing.assert_allclose(after["w"], expected, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("knobs", "expected", "count"),
+        [
+            # losses 2 and 1, changes (1, 0) and (3, -2) of squared lengths 1 and 13, L = 2: (2 (1, 0) + (3, -2)) / (2 + 2 + 1 + 26)
+            ({"q": 1.0, "lr": 0.5}, [1 + 5 / 31, 2 - 2 / 31], 12),
+            # q = 2: (4 (1, 0) + (3, -2)) / (4 + 2 * 2 * 2 * 1 + 1 + 2 * 1 * 2 * 13)
+            ({"q": 2.0, "lr": 0.5}, [1 + 7 / 65, 2 - 2 / 65], 12),
+            ({"q": 0.0}, [3, 1], 12),
+        ],
+    )
+    def test_qfedavg(self, knobs: dict[str, Any], expected: list[float], count: int, tmp_path: Path) -> None:
+        spool = Spool(tmp_path / "s")
+        for site, loss in (("a", 2.0), ("b", 1.0)):
+            spool.add(site, REPLIES[site][0], num_cases=REPLIES[site][1], steps=1, metrics={"received_loss": loss})
+        after, _ = strategy("qfedavg", **knobs)(None).aggregate(CURRENT, {}, spool)
+        np.testing.assert_allclose(after["w"], expected, rtol=1e-6)
+        assert after["n"] == count
+
+    def test_qfedavg_with_losses_that_are_all_zero_or_missing(self, tmp_path: Path) -> None:
+        spool = Spool(tmp_path / "s")
+        spool.add("a", REPLIES["a"][0], num_cases=1, steps=1, metrics={"received_loss": 0.0})
+        after, _ = strategy("qfedavg")(None).aggregate(CURRENT, {}, spool)
+        assert digest(after) == digest(CURRENT)
+        spool.add("b", REPLIES["b"][0], num_cases=1, steps=1)
+        with pytest.raises(BadState, match="received_loss"):
+            strategy("qfedavg")(None).aggregate(CURRENT, {}, spool)
+
+    def test_fedbuff(self, tmp_path: Path) -> None:
+        spool = Spool(tmp_path / "s")
+        spool.add("a", REPLIES["a"][0], num_cases=30, steps=1)
+        spool.add("b", REPLIES["b"][0], num_cases=10, steps=1, staleness=3)
+        after, _ = strategy("fedbuff")(None).aggregate(CURRENT, {}, spool)
+        # 3/4 (1, 0) + 1/4 (3, -2) / sqrt(1 + 3)
+        np.testing.assert_allclose(after["w"], [1 + 0.75 + 0.375, 2 - 0.25], rtol=1e-6)
+        assert after["n"] == 12
+        after, _ = strategy("fedbuff", eta=0.5, weighting="equal")(None).aggregate(CURRENT, {}, spool)
+        np.testing.assert_allclose(after["w"], [1 + 0.25 + 0.375, 2 - 0.25], rtol=1e-6)
+
+    def test_cyclic_keeps_what_the_last_site_made(self, tmp_path: Path) -> None:
+        spool = Spool(tmp_path / "s")
+        for place, site in enumerate("ba", 1):
+            spool.add(site, REPLIES[site][0], num_cases=1, steps=1, place=place)
+        after, _ = strategy("cyclic")(None).aggregate(CURRENT, {}, spool)
+        assert digest(after) == digest(REPLIES["a"][0])
+
+    def test_one_shot_releases_every_member(self, tmp_path: Path) -> None:
+        built = strategy("one_shot")(None)
+        after, own = built.aggregate(CURRENT, {}, spool_of(tmp_path / "s", REPLIES))
+        np.testing.assert_array_equal(after["w"], np.array([2.5, 1.5], np.float32))
+        released = built.release(after, own)
+        assert sorted(released) == ["ensemble/0/n", "ensemble/0/w", "ensemble/1/n", "ensemble/1/w", "ensemble/weights"]
+        np.testing.assert_array_equal(released["ensemble/weights"], [0.75, 0.25])
+        np.testing.assert_array_equal(released["ensemble/1/w"], REPLIES["b"][0]["w"])
 
     def test_exact_sum_hands_every_contribution_to_the_model(self, tmp_path: Path) -> None:
         model = build(Choice(name="logistic"), inputs=1, outputs=2)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from server.strategies import STRATEGIES
 from server.strategies.replies import Spool
@@ -55,6 +56,14 @@ CASES: dict[str, Case] = {
     "geometric_median": Case({}, steps=3, spread=0.0),
     "krum": Case({}, steps=3, spread=0.0),
     "norm_bound": Case({"bound": 5.0}),
+    # the fair objective has its own optimum, tested below; where the sites agree, it is theirs
+    "qfedavg": Case({"q": 1.0, "lr": 0.5}, spread=0.0, rounds=200),
+    # everybody answers at once; with delays below
+    "fedbuff": Case({}),
+    # gradient descent one site at a time: the optimum up to a term of the learning rate's size
+    "cyclic": Case({}, lr=1e-2, rounds=300, within=5e-2, weighting="equal"),
+    # one message; the members are all that there is to say
+    "one_shot": Case({}, steps=80, rounds=1, spread=0.0),
 }
 
 
@@ -183,3 +192,37 @@ def test_the_memory_keeps_what_can_still_be_asked_for(tmp_path: Path) -> None:
     for other in range(KEPT_RUNS + 3):
         replace(here, run=f"other{other}").keep({"own": np.zeros(1)})
     assert len({path.stem.rpartition("-")[0] for path in tmp_path.glob("*")}) == KEPT_RUNS + 1
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_qfedavg_minimises_its_own_objective_and_a_larger_q_helps_the_worst_site(q: float, seed: int, tmp_path: Path) -> None:
+    sites = Federation.draw(seed)
+
+    def losses(w: np.ndarray) -> np.ndarray:
+        return (sites.a * (w - sites.b) ** 2).sum(1) / 2
+
+    found, _ = federate("qfedavg", {"q": q, "lr": 0.5}, sites, tmp_path, rounds=200, lr=0.5)
+    best = minimize(lambda w: (losses(w) ** (q + 1)).sum() / (q + 1), np.zeros(3), method="BFGS", options={"gtol": 1e-10})
+    assert float(np.abs(found - best.x).max()) < 1e-4
+    if q:
+        plain, _ = federate("qfedavg", {"q": 0.0}, sites, tmp_path, rounds=200, lr=0.5)
+        assert losses(found).max() < losses(plain).max()
+        np.testing.assert_allclose(plain, sites.optimum("equal"), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_fedbuff_with_sites_of_unequal_speed(seed: int, tmp_path: Path) -> None:
+    sites = Federation.draw(seed, spread=0.0, steps=2)
+    found, _ = federate("fedbuff", {}, sites, tmp_path, rounds=300, lr=0.2, delay=lambda site: "abcde".index(site) % 4)
+    assert float(np.abs(found - sites.optimum("cases")).max()) < 1e-6
+    # with nobody late it is FedAvg to the bit
+    pair = [federate(name, {}, Federation.draw(seed), tmp_path / name, rounds=5, lr=0.3)[0] for name in ("fedbuff", "fedavg")]
+    assert pair[0].tobytes() == pair[1].tobytes()
+
+
+def test_a_cycle_of_unequal_sites_comes_nearer_the_smaller_the_steps(tmp_path: Path) -> None:
+    sites = Federation.draw(0)
+    ends = [federate("cyclic", {}, sites, tmp_path, rounds=int(4 / lr), lr=lr)[0] for lr in (0.2, 0.05, 0.0125)]
+    away = [float(np.abs(end - sites.optimum("equal")).max()) for end in ends]
+    assert away[0] > 2 * away[1] > 4 * away[2]

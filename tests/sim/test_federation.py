@@ -12,9 +12,11 @@ import pytest
 
 from server.runs.checkpoint import load_latest
 from server.runs.log import read_rounds
+from shared_models.core.choices import Choice
 from shared_models.core.errors import Interrupted
 from shared_models.core.files import read_json, read_state
 from shared_models.core.state import digest
+from shared_models.experiment import Evaluation
 from sim.federation import federate_in_pool, federate_on_ray
 from sim.pool import Pool
 from sim.tasks import predictions
@@ -87,6 +89,49 @@ def test_a_killed_run_is_continued_bit_for_bit(undisturbed: Path, sites: list[Pa
     federate_in_pool(EXPERIMENT, sites, tmp_path, pool, on_round=lambda record, at: told.append(record.round))
     assert told == list(range(after + 1, 4))
     assert final(tmp_path) == final(undisturbed)
+
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "fedbuff": {"quorum": 2, "rounds": 4},
+    "cyclic": {},
+    "qfedavg": {"stopping": {"patience": 2}},
+    "one_shot": {"rounds": 1},
+}
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_other_ways_through_the_rounds(name: str, sites: list[Path], pool: Pool, tmp_path: Path) -> None:
+    """Through Flower's messages and the sites' own workers: the same bits for any order of sites and after a kill."""
+    judged = {"strategy": Choice(name=name), "evaluation": Evaluation(validation=0.4, bootstrap=0)}  # enough patients that metrics may leave
+    experiment = patch_experiment(**STRATEGIES[name]).model_copy(update=judged)
+    federate_in_pool(experiment, sites, tmp_path / "a", pool)
+
+    def kill(record: Any, at: Any) -> None:
+        if record.round == min(2, experiment.federation.rounds):
+            raise Killed
+
+    with pytest.raises(Killed):
+        federate_in_pool(experiment, sites[::-1], tmp_path / "b", pool, on_round=kill)
+    federate_in_pool(experiment, sites[::-1], tmp_path / "b", pool)
+    assert final(tmp_path / "a") == final(tmp_path / "b")
+    lines = read_rounds(tmp_path / "a" / "rounds.jsonl")
+    records = [found for line in lines for found in line["sites"].values()]
+    assert not any(found["refused"] for found in records)
+    released = tmp_path / "a" / "final.safetensors"
+    _, probabilities, _ = predictions(experiment.to_json(), str(released), [str(site) for site in sites], "all")
+    np.testing.assert_allclose(np.sum(probabilities, 1), 1)
+    assert all(read_json(tmp_path / "a" / "site_metrics.json")[site]["val_loss"] > 0 for site in ("alpha", "beta", "gamma"))
+    if name == "fedbuff":
+        assert max(found["staleness"] for found in records) > 0
+    elif name == "cyclic":
+        assert sorted(found["place"] for found in records) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    elif name == "qfedavg":
+        assert all(found["metrics"]["received_loss"] > 0 for found in records)
+        assert read_json(tmp_path / "a" / "release.json")["metric"] == "val_loss"
+    else:
+        state = read_state(released)
+        assert state["ensemble/weights"].sum() == pytest.approx(1.0)
+        assert len(state["ensemble/weights"]) == 3
 
 
 def test_a_site_that_refuses_leaves_the_others_a_degraded_run(sites: list[Path], pool: Pool, tmp_path: Path) -> None:
