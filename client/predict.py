@@ -10,6 +10,7 @@ import logging
 import secrets
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from client.pictures import seen_slices
 from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
+from client.site import Site
 from client.training import PREDICTORS
+from client.training.personal_models import beside
 from client.training.records import Records, image_of, refuse_gaps, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
 from shared_models.catalogue import spec_of
@@ -49,7 +52,7 @@ LEFT_OUT = {"MISSING_INPUT": ("a value that the model reads is missing from this
 """Reasons beside those of `tags`: (meaning, remedy)."""
 
 
-def predict_study(study: Path, bundle: Path, out: Path) -> Path:
+def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None = None) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
     Earlier outputs in `out` are removed first, so that a failure never leaves another patient's result behind.
@@ -62,13 +65,15 @@ def predict_study(study: Path, bundle: Path, out: Path) -> Path:
         A released model, see `shared_models.bundle`.
     out : Path
         Folder for the two files (0600), made when missing.
+    personal : Path, optional
+        Site TOML: apply the personal model that this site keeps beside the release, instead of the released one. The output says which.
 
     Raises
     ------
     BadBundle
         A file of the release is missing or changed, or its weights fit no model of this version.
     BadInput
-        No such folder, several patients in it, or a model that needs more than a CT.
+        No such folder, several patients in it, a model that needs more than a CT, or a site without a personal model beside this release.
     BadStudy
         No series can be used; the reason of each is in the text.
     """
@@ -79,14 +84,20 @@ def predict_study(study: Path, bundle: Path, out: Path) -> Path:
         raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
     for name in (JSON_NAME, PAGE_NAME):
         (out / name).unlink(missing_ok=True)
-    found = predict(study, load_bundle(Path(bundle)))
+    found = predict(study, load_bundle(Path(bundle)), None if personal is None else Site.load(personal))
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME
 
 
-def predict(study: Path, bundle: Bundle) -> Prediction:
-    """Return what a release says about the patient whose CT lies in a folder; errors as in `predict_study`."""
+def predict(study: Path, bundle: Bundle, personal: Site | None = None) -> Prediction:
+    """Return what a release, or the personal model of a site beside it, says about the patient whose CT lies in a folder.
+
+    Errors as in `predict_study`.
+    """
+    facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
+    if personal is not None:
+        bundle = replace(bundle, state=beside(personal.workspace, bundle.state))
     preparation = _with_densities(bundle.experiment.preparation)
     check_preparation(preparation)
     _check_reads_studies(bundle.experiment, preparation)
@@ -108,7 +119,7 @@ def predict(study: Path, bundle: Bundle) -> Prediction:
         remedy = "check that the folder holds the axial series of a chest CT"
         raise BadStudy("NO_SERIES", "a study needs a series that can be used", value=reasons or "an empty folder", remedy=remedy)
     found.sort(key=lambda f: (-f[2].visit, preference(f[1]), f[0].series_uid, f[0].part))
-    return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), model_facts(bundle))
+    return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), facts)
 
 
 def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:

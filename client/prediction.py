@@ -11,7 +11,8 @@ Keys of ``prediction.json``, format 1:
     series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
-    model              the release: digests, classes, what it was trained on, performance with 95 % intervals, limits
+    model              the release: digests, classes, what it was trained on, performance with 95 % intervals, limits; whose ``weights`` were
+                       applied: ``global``, or ``personal`` with the ``site`` that keeps them
 
 Series names are drawn anew at each run. No name, number, date or path of the patient is in any output, nor age and sex unless the model reads them.
 """
@@ -103,6 +104,16 @@ class Prediction:
     @property
     def cautions(self) -> list[str]:
         """Further reasons to doubt the output, as sentences."""
+        return self._personal + self._performance
+
+    @property
+    def _personal(self) -> list[str]:
+        if self.model["weights"] == "global":
+            return []
+        return [f"This is the personal model of {self.model['site']}. What is said of the release's performance is that of the global model."]
+
+    @property
+    def _performance(self) -> list[str]:
         name = self.model["headline_metric"]
         cell = self.model["performance"].get(name)
         if not cell or cell.get("value") is None:
@@ -126,12 +137,17 @@ class Prediction:
         }
 
 
-def model_facts(bundle: Bundle) -> dict[str, Any]:
-    """Return what an output says about the release: its digests, what it was trained on, how good it is, its limits."""
+def model_facts(bundle: Bundle, *, personal: str | None = None) -> dict[str, Any]:
+    """Return what an output says about the release: its digests, what it was trained on, how good it is, its limits.
+
+    And whose weights were applied: `personal` names the site whose personal model took the place of the released one.
+    """
     card, experiment = bundle.card, bundle.experiment
     return {
         "software": version("fedild"),
         "bundle": bundle.digest,
+        "weights": "global" if personal is None else "personal",
+        "site": personal,
         "experiment": experiment.name,
         "experiment_digest": experiment.digest,
         "preparation_digest": experiment.preparation.digest,

@@ -31,6 +31,7 @@ from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.device import training_on
 from client.training.fitter import round_seed
 from client.training.memory import Memory
+from client.training.personal_models import keep_beside
 from client.training.records import Records
 from client.training.residual import pack_update
 from client.training.rule import Rule
@@ -41,12 +42,12 @@ from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
-from shared_models.core.errors import FedILDError, Refused
+from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
 
 if TYPE_CHECKING:
-    from client.training.personal import Parts, Whole
+    from client.training.personal import Mixed
 
 log = logging.getLogger("fedild.worker")
 
@@ -120,12 +121,14 @@ class Worker:
         seal = sealing(job, experiment, self._member())
         training, validation = self.records(experiment)
         # A judgement comes after its round: what the site has kept of that round is part of what is judged.
-        memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"))
+        memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"), experiment.digest)
         rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra, memory)
         own = self._personal(rule, experiment, memory)
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
         measured = {} if private else measure(experiment, own.seen(job.state) if own else job.state, validation)
         if job.kind == "judge":
+            if own:
+                keep_beside(self.site.workspace, job.state, memory.before())
             update = replace(empty, metrics=release_metrics(measured, policy))
             return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
@@ -142,7 +145,9 @@ class Worker:
             begin = own.begin(job.state) if own else job.state
             fitted = fit(experiment, begin, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
             if own:
-                fitted = own.end(fitted, job.state, lambda state, rule: fit(experiment, state, training, rule=rule, factor=factor, seed=seed))
+                # A second model never leaves: it needs no noise, and nothing is spent on it.
+                plain = FITTERS[spec.fit]
+                fitted = own.end(fitted, job.state, lambda state, rule: plain(experiment, state, training, rule=rule, factor=factor, seed=seed))
         log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
         if private:
             if any(value.any() for value in fitted.state.values()):  # nothing but zeros is of nobody: sums that were paid for already
@@ -156,7 +161,7 @@ class Worker:
 
             check_unused(experiment, state, job.state, training.inputs.shape[1:])
         if packing is not None:
-            state = pack_update(state, job.state, packing, workspace=self.site.workspace, run=job.run, round=job.round)
+            state = pack_update(state, job.state, packing, workspace=self.site.workspace, run=memory.name, round=job.round)
         update = replace(
             empty,
             state=state,
@@ -179,11 +184,9 @@ class Worker:
             seal=seal and partial(seal, measured),
         )
 
-    def _personal(self, rule: Rule, experiment: Experiment, memory: Memory) -> Parts | Whole | None:
-        if not (rule.keep or rule.pull):
+    def _personal(self, rule: Rule, experiment: Experiment, memory: Memory) -> Mixed | None:
+        if not rule.personal:
             return None
-        if is_private(experiment):
-            raise Refused("personal parts are trained without noise", remedy="leave [privacy] out, or choose a strategy without them")
         from client.training.personal import personal_of  # torch is imported by the first network, not by the first table
 
         return personal_of(rule, experiment, memory)

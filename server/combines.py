@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from server.strategies import DEFAULTS, STRATEGIES
-from shared_models.catalogue import spec_of
+from shared_models.catalogue import MODELS, spec_of
 from shared_models.core.choices import Choice
 from shared_models.experiment import Experiment
 
@@ -45,10 +45,12 @@ COMBINES: dict[str, Combines] = {
     "fednova": Combines(False, True, False, True, True),
     "scaffold": Combines(False, True, False, True, False),
     "feddyn": Combines(False, True, False, True, False),
-    "fedbn": Combines(True, False, False, True, True),
-    "fedper": Combines(True, False, False, True, True),
-    "fedrep": Combines(True, False, False, True, True),
-    "ditto": Combines(True, False, False, True, True),
+    "fedbn": Combines(True, True, False, True, True),
+    "fedper": Combines(True, True, False, True, True),
+    "fedrep": Combines(True, True, False, True, True),
+    "ditto": Combines(True, True, False, True, True),
+    "apfl": Combines(True, True, False, True, True),
+    "moon": Combines(True, True, True, True, True),
     "median": Combines(False, True, False, True, True),
     "trimmed_mean": Combines(False, True, False, True, True),
     "geometric_median": Combines(False, True, False, True, True),
@@ -62,7 +64,7 @@ COMBINES: dict[str, Combines] = {
     "union": Combines(False, False, False, True, False),
 }
 
-PERSONAL = frozenset({"fedbn", "fedper", "fedrep", "ditto"})
+PERSONAL = frozenset({"fedbn", "fedper", "fedrep", "ditto", "apfl"})
 """Strategies with parts that stay at the sites."""
 
 ABLE = "fedavg, fedprox, fedavgm or an adaptive one"
@@ -105,6 +107,9 @@ def conflicts(experiment: Experiment) -> list[Conflict]:
         refuse("federation.secure_sum", "must see every site's update, which the secure sum hides", "leave one of them out")
     if spec.fit != "gradient":
         return found
+    if STRATEGIES[choice.name].representation and spec.representation is None:
+        able = ", ".join(sorted(name for name, model in MODELS.items() if model.representation))
+        refuse("model", f"compares representations, of which model {experiment.model.name!r} makes none", f"choose one of {able}, or {ABLE}")
     if experiment.privacy.at_sites and not line.patient_privacy:
         refuse("privacy", "trains what the noise would not cover", f"choose {ABLE}")
     if experiment.privacy.unit == "site" and not line.site_privacy:

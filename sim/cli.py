@@ -134,11 +134,12 @@ def predict(
     study: Annotated[Path, typer.Argument(help="Folder with one patient's DICOM files.")],
     bundle: Annotated[Path, typer.Option(help="A released model.")],
     out: Annotated[Path, typer.Option(help="Folder for prediction.json and prediction.html.")],
+    personal: Annotated[Path | None, typer.Option(help="Site TOML: apply the personal model that this site keeps beside the release.")] = None,
 ) -> None:
     """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
     from client.predict import predict_study
 
-    typer.echo(predict_study(study, bundle, out))
+    typer.echo(predict_study(study, bundle, out, personal=personal))
 
 
 @app.command("list", epilog="Example: fedild list models")

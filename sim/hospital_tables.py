@@ -17,6 +17,7 @@ from shared_models.metrics import describe_predictions, score
 from sim.baselines import POOLED, train_baselines
 from sim.evidence import run_facts
 from sim.federation import federate
+from sim.judgement import personal_part
 from sim.pool import Pool
 from sim.progress import Progress
 from sim.run import Run
@@ -99,6 +100,8 @@ def _judge(run: Run, sites: list[Path], pool: Pool) -> None:
     found = iter(pool.map("sim.tasks", "predictions", calls))
     answers = {name: {site: next(found) for site in names} for name in states}
     cells = {name: _cell(experiment, by_site) for name, by_site in answers.items()}
+    personal = pool.map("sim.tasks", "personal_predictions", [(text, str(states["federated"]), str(site), "validation") for site in sites])
+    own = {name: answer for name, answer in zip(names, personal, strict=True) if answer is not None}
     metrics = {
         "experiment": experiment.name,
         "seed": experiment.seed,
@@ -107,7 +110,7 @@ def _judge(run: Run, sites: list[Path], pool: Pool) -> None:
         "wall_s": dict(run.clock.phases),
         "data": {"kind": "real", "note": "Each hospital's own test patients; no model was trained on them."},
         "headline": experiment.evaluation.headline,
-        "federated": cells["federated"],
+        "federated": cells["federated"] | (personal_part(_cell(experiment, own)["sites"]) if own else {}),
         "local_only": {name: cells[name] for name in names},
         "pooled": cells[POOLED],
     }

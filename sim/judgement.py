@@ -33,6 +33,7 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
     states = {"federated": final, POOLED: out / "baselines" / f"{POOLED}.safetensors"} | {n: out / "baselines" / f"{n}.safetensors" for n in names}
     calls = [(text, str(state), away, "all") for state in states.values()] + [(text, str(final), [str(site)], "validation") for site in training]
     answers = pool.map("sim.tasks", "predictions", calls)
+    personal = pool.map("sim.tasks", "personal_predictions", [(text, str(final), str(site), "validation") for site in training])
     away_answers = dict(zip(states, answers[: len(states)], strict=True))
     home_answers = dict(zip(names, answers[len(states) :], strict=True))
 
@@ -54,7 +55,8 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
         "rounds": experiment.federation.rounds,
         "wall_s": dict(run.clock.phases),
         "data": {"kind": "phantom", "note": PHANTOM_NOTE},
-        "federated": {"held_out": scored(away_answers["federated"]), "sites": {name: scored(home_answers[name]) for name in names}},
+        "federated": {"held_out": scored(away_answers["federated"]), "sites": {name: scored(home_answers[name]) for name in names}}
+        | personal_part({name: scored(answer) for name, answer in zip(names, personal, strict=True) if answer is not None}),
         "local_only": {name: {"held_out": scored(away_answers[name])} for name in names},
         "pooled": {"held_out": scored(away_answers[POOLED])},
         "headline": experiment.evaluation.headline,
@@ -78,6 +80,11 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
     write_json(out / "site_reports.json", site_reports(training + held_out))
     write_json(out / "run.json", run_facts(run, training, held_out, steps, bundle=digest))
     draw_pictures(run, held_out)
+
+
+def personal_part(cells: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of the sites' personal models, each on its own site's patients; nothing when there are none."""
+    return {"personal": cells} if cells else {}
 
 
 def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:

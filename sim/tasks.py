@@ -11,12 +11,14 @@ from client.selection import all_records, split_records
 from client.site import Site
 from client.training import FITTERS, PREDICTORS
 from client.training.fitter import round_seed
+from client.training.personal_models import beside
 from client.training.records import Records
 from client.training.rules import rule_of
 from server.app import strategy_of
 from server.runs.start import write_start
 from server.strategies.replies import Spool
 from shared_models.catalogue import build, inputs_of, spec_of
+from shared_models.core.errors import BadInput
 from shared_models.core.files import read_state, write_state
 from shared_models.experiment import Experiment, learning_rate_factor
 
@@ -31,6 +33,18 @@ def predictions(experiment: str, state: str, sites: list[str], part: str) -> tup
     settings = Experiment.from_json(experiment)
     records = Records.join([_records(site, settings, part) for site in sites])
     probabilities = PREDICTORS[spec_of(settings.model).fit](settings, read_state(Path(state)), records)
+    return records.labels.tolist(), probabilities.tolist(), list(records.names)
+
+
+def personal_predictions(experiment: str, state: str, site: str, part: str) -> tuple[list[int], list[list[float]], list[str]] | None:
+    """Return what `predictions` does for one site under the personal model that it keeps beside the saved state; None when it keeps none."""
+    settings, place = Experiment.from_json(experiment), Site.load(site)
+    try:
+        own = beside(place.workspace, read_state(Path(state)))
+    except BadInput:
+        return None
+    records = _records(site, settings, part)
+    probabilities = PREDICTORS[spec_of(settings.model).fit](settings, own, records)
     return records.labels.tolist(), probabilities.tolist(), list(records.names)
 
 

@@ -16,6 +16,8 @@ class FedRep(Plain):
     What rests is put back after each step, so that neither momentum nor weight decay moves it.
     """
 
+    personal = True
+
     def __init__(self, keep: tuple[str, ...], head_share: float) -> None:
         self.keep, self.head_share = keep, head_share
         self.parts: Mapping[str, slice] = {}

@@ -102,6 +102,10 @@ class Precision:
         """Return `loss` as it goes into the backward pass."""
         return loss if self._scaler is None else self._scaler.scale(loss)
 
+    def unscaled(self, gradient: Tensor) -> Tensor:
+        """Return a gradient of the scaled loss as it would be without the scale; not finite where it overflowed."""
+        return gradient if self._scaler is None else gradient / self._scaler.get_scale()
+
     def step(self, weights: Tensor, gradient: Tensor, take: Callable[[], None]) -> bool:
         """Undo the scale in `gradient` and call `take`, unless the scaled gradient overflowed; return whether it was called."""
         if self._scaler is None:

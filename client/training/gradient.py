@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from client.training.augment import AUGMENTATIONS
+from client.training.beside import gradient_at
 from client.training.device import Precision, current_device
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
@@ -61,25 +63,33 @@ def fit_gradient(
     precision = Precision(train.precision, device)
     torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
     generator = torch.Generator().manual_seed(seed % (1 << 63))
-    optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")()
+    make_optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")
+    optimiser = make_optimiser()
     augment = [pick(AUGMENTATIONS, choice, kind="augmentation") for choice in train.augment]
-    loss_of = spec.loss
-    if loss_of is None:
+    if spec.loss is None:
         raise BadCohort(f"model {experiment.model.name!r} has no loss")
     class_weight = torch.from_numpy(_class_weights(records.labels, len(experiment.data.classes), train.class_weights))
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
     unit_hu = unit_hu_of(spec, experiment)
     class_weight, prior = class_weight.to(device), prior.to(device)
     count = train.steps or train.epochs * math.ceil(len(records) / train.batch)
+    rule.meet(flat.model, spec, make_optimiser)
     rule.lay_out(flat.parts, count)
     rule.start(flat.weights)
+    loss_of = rule.loss(spec.loss)
 
     def learn(batch: torch.Tensor, labels: torch.Tensor, part: slice) -> float:
-        with precision.forward():
+        with precision.forward(), rule.watching(flat.model):
             logits = flat.model(batch[part].to(device))
         losses = loss_of(logits.float() + prior, labels[part])
         flat.backward(precision.scaled((losses * class_weight[labels[part]]).sum() / len(labels)), add=part.start > 0)
         return float(losses.detach().sum())
+
+    def learn_all(learn: Callable[[slice], float], count: int) -> float:
+        return sum(in_parts(count, warm.trains, learn, again=rewind(flat.model)))
+
+    def slope(learn: Callable[[], float], weights: torch.Tensor) -> torch.Tensor:
+        return precision.unscaled(gradient_at(flat, weights, learn))
 
     def move() -> None:
         if train.clip_norm is not None:
@@ -91,7 +101,7 @@ def fit_gradient(
     order: list[int] = []
     lost, seen, done = 0.0, 0, 0
     if steps is not None and (saved := steps.load()) is not None:
-        done, order, lost, seen = _go_on(saved, flat, optimiser, generator, precision)
+        done, order, lost, seen = _go_on(saved, flat, optimiser, generator, rule, precision)
     for step in range(done + 1, count + 1):
         rule.step = step
         if not order:
@@ -101,29 +111,31 @@ def fit_gradient(
         labels = torch.from_numpy(records.labels[chosen]).to(device)
         for change in augment:
             batch = change(batch, generator, unit_hu)
-        lost += sum(in_parts(len(chosen), warm.trains, functools.partial(learn, batch, labels), again=rewind(flat.model)))
+        taught = functools.partial(learn_all, functools.partial(learn, batch, labels), len(chosen))
+        rule.beside(flat.weights, functools.partial(slope, taught), factor)
+        lost += taught()
         precision.step(flat.weights, flat.gradient, move)
         seen += len(chosen)
         if steps is not None and step < count:
-            steps.after(step, functools.partial(_stand, flat, optimiser, generator, precision, order, lost, seen))
+            steps.after(step, functools.partial(_stand, flat, optimiser, generator, rule, precision, order, lost, seen))
     rule.finish(flat.weights, factor)
     return Fitted(flat.state(), count, lost / seen)
 
 
 def _stand(
-    flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, precision: Precision, order: list[int], lost: float, seen: int
+    flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, rule: Rule, precision: Precision, order: list[int], lost: float, seen: int
 ) -> State:
     """Everything that the next step depends on, as arrays."""
-    stand = stand_of(flat, optimiser, generator)
+    stand = stand_of(flat, optimiser, generator, rule)
     stand |= {f"precision/{key}": np.array(value) for key, value in precision.state().items()}
     return stand | {"order": np.array(order, np.int64), "lost": np.array(lost), "seen": np.array(seen)}
 
 
 def _go_on(
-    stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, precision: Precision
+    stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, rule: Rule, precision: Precision
 ) -> tuple[int, list[int], float, int]:
     """Put `_stand` back; return the steps done, the order still to come, the summed loss and the patients seen."""
-    put_back(stand, flat, optimiser, generator)
+    put_back(stand, flat, optimiser, generator, rule)
     precision.load({key: float(value) for key, value in part_of(stand, "precision").items()})
     return int(stand["step"]), stand["order"].tolist(), float(stand["lost"]), int(stand["seen"])
 

@@ -1,9 +1,11 @@
 """What a site remembers of a strategy from round to round: control variates, personal layers. It lies on the site's own disk and never travels.
 
-    <workspace>/strategy/<run>-<round>.safetensors      what is known after that round, 0600
+    <workspace>/strategy/<run>.<experiment>-<round>.safetensors      what is known after that round, 0600
 
 The state before a round stays until the next one is done, so that a round which is asked again gives the same bits. The server's word which
 of the site's rounds it has counted decides where methods go on that must agree with it: an update that was lost on the way leaves no trace.
+The experiment is part of the name, so that nothing learnt without noise is ever taken up by a private experiment, whatever the server calls
+its run.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ class Memory:
         ``workspace/strategy``.
     site, run, round : str, str, int
         Who is asked what.
+    experiment : str
+        Digest of the experiment.
     """
 
     folder: Path
     site: str
     run: str
     round: int
+    experiment: str = ""
 
     def before(self) -> State:
         """Return what was kept in the last round before this one; nothing in the first."""
@@ -71,18 +76,23 @@ class Memory:
         by_run: dict[str, list[Path]] = {}
         for path in self.folder.glob("*.safetensors"):
             by_run.setdefault(path.stem.rpartition("-")[0], []).append(path)
-        others = sorted((run for run in by_run if run != self.run), key=lambda run: max(path.stat().st_mtime for path in by_run[run]))
+        others = sorted((run for run in by_run if run != self.name), key=lambda run: max(path.stat().st_mtime for path in by_run[run]))
         for path in [path for run in others[: max(0, len(others) - KEPT_RUNS)] for path in by_run[run]]:
             path.unlink()
+
+    @property
+    def name(self) -> str:
+        """Run and experiment: what the files of this memory begin with."""
+        return f"{self.run}.{self.experiment[:16]}" if self.experiment else self.run
 
     def _path(self, number: int) -> Path:
         if not _RUN.fullmatch(self.run):  # the server's word becomes the name of a file
             raise BadInput("a run is named by letters, digits, dots, dashes and underscores", value=self.run[:80])
-        return self.folder / f"{self.run}-{number:06d}.safetensors"
+        return self.folder / f"{self.name}-{number:06d}.safetensors"
 
     def _kept(self) -> list[int]:
         matches = (re.fullmatch(r"(.+)-(\d+)", path.stem) for path in self.folder.glob("*.safetensors"))
-        return sorted(int(match[2]) for match in matches if match and match[1] == self.run)
+        return sorted(int(match[2]) for match in matches if match and match[1] == self.name)
 
 
 def _counted(extra: State, site: str) -> int | None:

@@ -17,6 +17,7 @@ from client.training.device import Precision
 from shared_models.core.errors import BadChoice
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits (n, classes) and labels (n,) to the loss of each record, (n,)."""
 
 
 @dataclass(frozen=True)

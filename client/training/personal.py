@@ -1,7 +1,11 @@
 """Personal models: what a site keeps for itself beside the global model. It lies in the site's memory and never travels.
 
 Parts of the network may be the site's own (FedBN, FedPer, FedRep): they take the place of the received ones before training and judging,
-and the received ones go back to the server in their place, untouched. Or a whole second model is (Ditto).
+and the received ones go back to the server in their place, untouched. Or a whole second model is (Ditto), or its mixture with the global
+one (APFL).
+
+Under the privacy of patients, parts are trained under the noise with the rest of the network: the shared parts learn through them. A second
+model is trained without: nothing of it reaches what leaves.
 """
 
 from __future__ import annotations
@@ -16,59 +20,61 @@ from torch import Tensor, nn
 from client.training.fitter import Fitted
 from client.training.gradient import network_key, network_on_cpu
 from client.training.memory import Memory
+from client.training.personal_models import PERSONAL, own_model
 from client.training.rule import Plain, Rule
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadChoice
-from shared_models.core.state import same_layout
 from shared_models.experiment import Experiment
 
 NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Arrays `keys` of the network are the site's own."""
+class Mixed:
+    """A second model is the site's own, and what is used is a mixture; its rule trains and keeps it beside the global one."""
 
-    keys: frozenset[str]
     memory: Memory
 
     def seen(self, received: State) -> State:
-        """Return the model that this site uses: the received one with the site's own parts."""
-        own = self.memory.before()
-        if own:
-            same_layout(own, {key: received[key] for key in self.keys})
-        return {key: own.get(key, value) for key, value in received.items()}
+        """Return the model that this site uses; the received one before the first round."""
+        return own_model(self.memory.before(), received) or received
 
-    begin = seen
+    def begin(self, received: State) -> State:
+        """Return what is trained: the received model, as ever."""
+        return received
+
+    def end(self, fitted: Fitted, received: State, again: Callable[..., Fitted]) -> Fitted:
+        """Return what may travel: all that was trained."""
+        return fitted
+
+
+@dataclass(frozen=True)
+class Parts(Mixed):
+    """Arrays `keys` of the network are the site's own."""
+
+    keys: frozenset[str]
+
+    def begin(self, received: State) -> State:
+        """Return the received model with the site's own parts."""
+        return self.seen(received)
 
     def end(self, fitted: Fitted, received: State, again: Callable[..., Fitted]) -> Fitted:
         """Keep the site's parts and return what may travel, with the received parts in their place."""
-        self.memory.keep({key: fitted.state[key] for key in sorted(self.keys)})
+        self.memory.keep({f"{PERSONAL}/{key}": fitted.state[key] for key in sorted(self.keys)})
         return replace(fitted, state={key: received[key] if key in self.keys else value for key, value in fitted.state.items()})
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(Mixed):
     """A second model, pulled towards the global one with strength `pull`, is the site's own."""
 
     pull: float
-    memory: Memory
-
-    def seen(self, received: State) -> State:
-        """Return the site's own model; the received one before the first round."""
-        own = self.memory.before()
-        if own:
-            same_layout(own, received)
-        return own or received
-
-    def begin(self, received: State) -> State:
-        """Return the received model: the global one is trained as ever."""
-        return received
 
     def end(self, fitted: Fitted, received: State, again: Callable[..., Fitted]) -> Fitted:
         """Train the site's own model with `again`, keep it, and return what was trained of the global one."""
-        self.memory.keep(again(self.seen(received), Anchored(self.pull, received)).state)
+        own = again(self.seen(received), Anchored(self.pull, received)).state
+        self.memory.keep({f"{PERSONAL}/{key}": value for key, value in own.items()})
         return fitted
 
 
@@ -95,7 +101,7 @@ class Anchored(Plain):
         gradient.add_(weights - self.anchor, alpha=self.strength)
 
 
-def personal_of(rule: Rule, experiment: Experiment, memory: Memory) -> Parts | Whole | None:
+def personal_of(rule: Rule, experiment: Experiment, memory: Memory) -> Mixed | None:
     """Return what is the site's own under `rule`, None when nothing is; the rule is told the names of the site's own parts.
 
     Raises
@@ -103,12 +109,14 @@ def personal_of(rule: Rule, experiment: Experiment, memory: Memory) -> Parts | W
     BadChoice
         As `kept_keys`.
     """
-    if spec_of(experiment.model).fit != "gradient" or not (rule.keep or rule.pull):
+    if spec_of(experiment.model).fit != "gradient" or not rule.personal:
         return None
     if rule.pull:
-        return Whole(rule.pull, memory)
+        return Whole(memory, rule.pull)
+    if not rule.keep:
+        return Mixed(memory)
     rule.keys = kept_keys(network_on_cpu(*network_key(experiment)), rule.keep)
-    return Parts(rule.keys, memory)
+    return Parts(memory, rule.keys)
 
 
 def kept_keys(network: nn.Module, keep: tuple[str, ...]) -> frozenset[str]:

@@ -2,15 +2,17 @@
 
 A step: draw each patient with probability q (Poisson), clip each one's gradient to one length, add them up, add Gaussian noise, divide by
 the *expected* number of patients, then go on as any other step. All that comes after the noise (the strategy's rule, the optimiser) is
-post-processing and spends nothing. What is spent is said before the first step.
+post-processing and spends nothing. What a rule adds to the loss is clipped and covered like the rest of it. What is spent is said before
+the first step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from client.privacy.spending import Spend
 from client.training.augment import AUGMENTATIONS
+from client.training.beside import noiseless
 from client.training.device import Precision
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
@@ -40,11 +43,12 @@ from shared_models.experiment import Experiment
 
 @dataclass(frozen=True)
 class Learner:
-    """What is trained: a network as a flat vector, its loss of each record, and what it takes of a patient."""
+    """What is trained: a network as a flat vector, its loss of each record, what it takes of a patient, and the context of forward passes."""
 
     flat: FlatModel
     loss_of: Loss
     takes: str
+    watching: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
 
 
 def learner_of(experiment: Experiment) -> Learner:
@@ -105,23 +109,27 @@ def fit_private(
     torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
     generator = torch.Generator().manual_seed(seed % (1 << 63))
     secret = secret or SecretRandom()
-    optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")()
+    make_optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")
+    optimiser = make_optimiser()
     q = min(1.0, train.batch / len(units))
     count = train.steps or train.epochs * math.ceil(len(units) / train.batch)
+    rule.meet(flat.model, spec_of(experiment.model), make_optimiser)
     rule.lay_out(flat.parts, count)
     rule.start(flat.weights)
+    plain, learner = learner.loss_of, replace(learner, loss_of=rule.loss(learner.loss_of), watching=lambda: rule.watching(flat.model))
     spent = spend_of(experiment, units, q=q, steps=count, summed=summed and noise_adds_up(experiment, count))
     gradient = PrivateGradient(experiment, learner, records, units, q=q, generator=generator, secret=secret)
     done = 0
     if steps is not None and (saved := steps.load()) is not None:
-        done, nonce = _go_on(saved, flat, optimiser, generator, secret)
+        done, nonce = _go_on(saved, flat, optimiser, generator, rule, secret)
         spent = spend_of(experiment, units, q=q, steps=count, nonce=nonce, summed=summed and noise_adds_up(experiment, count))
-    stand = functools.partial(_stand, flat, optimiser, generator, secret, spent.nonce)
+    stand = functools.partial(_stand, flat, optimiser, generator, rule, secret, spent.nonce)
     if steps is not None and not done:
         steps.write(0, stand)  # before anything is spent: a round that is killed from here on goes on under its nonce
     spend(spent)
     for step in range(done + 1, count + 1):
         rule.step = step
+        rule.beside(flat.weights, noiseless(flat, plain, records, batch=train.batch, seed=seed, step=step), factor)
         gradient.draw(flat.gradient)
         if train.clip_norm is not None:
             flat.gradient.mul_(min(1.0, train.clip_norm / (float(flat.gradient.norm()) + 1e-12)))
@@ -193,9 +201,10 @@ class PrivateGradient:
         """Return the sum of the clipped gradients of the units `chosen`."""
         units = self._read(chosen)
         model, loss_of = self.learner.flat.model, self.learner.loss_of
-        parts = in_parts(
-            len(chosen), self.fits, lambda part: self.sampler(model, loss_of, units.part(part), self.clip, self.precision), again=rewind(model)
-        )
+        with self.learner.watching():
+            parts = in_parts(
+                len(chosen), self.fits, lambda part: self.sampler(model, loss_of, units.part(part), self.clip, self.precision), again=rewind(model)
+            )
         return functools.reduce(torch.add, parts)
 
     def _read(self, chosen: np.ndarray) -> Padded:
@@ -208,14 +217,14 @@ class PrivateGradient:
         return pad(batch.to(device), labels, [len(self.units[unit]) for unit in chosen])
 
 
-def _stand(flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, secret: SecretRandom, nonce: str) -> State:
+def _stand(flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, rule: Rule, secret: SecretRandom, nonce: str) -> State:
     """Everything that the next step depends on, as arrays."""
-    stand = stand_of(flat, optimiser, generator) | {f"secret/{key}": value for key, value in secret.state().items()}
+    stand = stand_of(flat, optimiser, generator, rule) | {f"secret/{key}": value for key, value in secret.state().items()}
     return stand | {"nonce": np.frombuffer(bytes.fromhex(nonce), np.uint8).copy()}
 
 
-def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, secret: SecretRandom) -> tuple[int, str]:
+def _go_on(stand: State, flat: FlatModel, optimiser: Optimiser, generator: torch.Generator, rule: Rule, secret: SecretRandom) -> tuple[int, str]:
     """Put `_stand` back; return the steps done and the nonce of the attempt."""
-    put_back(stand, flat, optimiser, generator)
+    put_back(stand, flat, optimiser, generator, rule)
     secret.load(part_of(stand, "secret"))
     return int(stand["step"]), stand["nonce"].tobytes().hex()

@@ -1,6 +1,6 @@
 """What lossy compression left out of a site's updates, kept on the site's own disk until it is sent: error feedback.
 
-    <workspace>/residual/<run>-<round>.safetensors      what is still owed after that round
+    <workspace>/residual/<run>.<experiment>-<round>.safetensors      what is still owed after that round
 
 The state before a round stays until the next one is done, so that a round which is asked again gives the same bits.
 """
@@ -29,7 +29,7 @@ def pack_update(state: State, current: State, compression: Compression, *, works
     workspace : Path
         The site's folder.
     run, round : str, int
-        What is answered.
+        What is answered; the run with its experiment, so that nothing left over without noise is sent by a private experiment.
 
     Raises
     ------

@@ -9,7 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from client.training.alternating import FedRep
+from client.training.contrast import Moon
 from client.training.memory import Memory
+from client.training.mixture import Apfl
 from client.training.rule import Plain, Rule
 from client.training.variates import FedDyn, Scaffold
 from shared_models.core.arrays import State
@@ -36,12 +38,16 @@ class FedProx(Plain):
 class Personal(Plain):
     """Plain steps with parts of the network that are the site's own (FedBN, FedPer)."""
 
+    personal = True
+
     def __init__(self, keep: tuple[str, ...]) -> None:
         self.keep = keep
 
 
 class Ditto(Plain):
     """Plain steps, and a second model of the site's own beside them (Li et al., ICML 2021, algorithm 1)."""
+
+    personal = True
 
     def __init__(self, pull: float) -> None:
         self.pull = pull
@@ -95,6 +101,16 @@ def received_loss(extra: State, memory: Memory | None) -> Rule:
     return ReceivedLoss()
 
 
+def moon(extra: State, memory: Memory | None, *, mu: Annotated[float, Field(ge=0, le=20)], tau: Annotated[float, Field(ge=0.05, le=10)]) -> Rule:
+    """Build MOON's rule with weight `mu` and temperature `tau`."""
+    return Moon(mu, tau, memory)
+
+
+def apfl(extra: State, memory: Memory | None, *, alpha: Annotated[float, Field(ge=0, le=1)], adapt: Annotated[float, Field(ge=0, le=10)]) -> Rule:
+    """Build APFL's rule with a first share `alpha` of the site's own model and step size `adapt` of that share."""
+    return Apfl(alpha, adapt, memory)
+
+
 RULES: dict[str, Callable[..., Rule]] = {
     "plain": plain,
     "fedprox": fedprox,
@@ -104,6 +120,8 @@ RULES: dict[str, Callable[..., Rule]] = {
     "fedrep": fedrep,
     "ditto": ditto,
     "received_loss": received_loss,
+    "moon": moon,
+    "apfl": apfl,
 }
 
 

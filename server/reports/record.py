@@ -52,6 +52,7 @@ class Record:
     classes: list[str]
     arms: list[Arm]
     sites: dict[str, dict[str, Cell]]
+    personal: dict[str, dict[str, Cell]]
     rounds: list[dict[str, Any]]
     curves: dict[str, dict[str, Any]]
     run: dict[str, Any]
@@ -169,6 +170,7 @@ def read_record(folder: Path) -> Record:
         classes=[str(name) for name in metrics.get("classes") or []],
         arms=read_arms(metrics),
         sites={str(site): as_cells(table) for site, table in ((metrics.get("federated") or {}).get("sites") or {}).items()},
+        personal={str(site): as_cells(table) for site, table in ((metrics.get("federated") or {}).get("personal") or {}).items()},
         rounds=_rounds(folder / "rounds.jsonl", notes),
         curves={key: found for key, found in drawn.items() if isinstance(found, dict) and found.get("n")},
         run=_optional(folder / "run.json", dict, notes),

@@ -76,7 +76,7 @@ def render(record: Record) -> str:
         differences=differences,
         difference_names=_names(differences.values()),
         class_names=[name for name in _class_metrics(record) if any(name in arm.cells for arm in record.arms)],
-        site_tables=_site_tables(record),
+        site_tables=_site_tables(record, record.sites) + _site_tables(record, record.personal, personal=True),
         site_metrics=_names(record.sites.values())[:7],
         roc=plots.roc_panels(record),
         reliability=plots.reliability_panels(record),
@@ -135,15 +135,15 @@ def _kind_of(record: Record, site: str) -> str:
     return str(found.get("kind") or record.kind)
 
 
-def _site_tables(record: Record) -> list[dict[str, Any]]:
+def _site_tables(record: Record, sites: dict[str, dict[str, Cell]], *, personal: bool = False) -> list[dict[str, Any]]:
     """Return one table a kind of data: figures of phantoms and of patients never stand in one table."""
     tables: dict[str, list[dict[str, Any]]] = {}
-    for site, cells in record.sites.items():
+    for site, cells in sites.items():
         kind = _kind_of(record, site)
         n = next((cell["n"] for cell in cells.values() if cell["n"] is not None), None)
         hidden = kind != "phantom" and n is not None and n < FEWEST_CASES
         tables.setdefault(kind, []).append({"name": site, "cells": cells, "n": n, "hidden": hidden})
-    return [{"kind": kind, "rows": rows} for kind, rows in tables.items()]
+    return [{"kind": kind, "rows": rows, "personal": personal} for kind, rows in tables.items()]
 
 
 def _confusion(record: Record) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ def sentences(record: Record) -> list[str]:
     if headline and federated and headline in federated.cells:
         said += _unseen(record, federated, headline)
         said += _compared(record, headline, federated, pooled, mean)
-    said += _between_sites(record, headline) + _calibration(federated)
+    said += _between_sites(record, headline) + _personal(record, headline) + _calibration(federated)
     said += [f"Released is {record.run['released']}."] if record.run.get("released") else []
     said += round_notes(record) or ([f"All {len(record.rounds)} rounds ran with every hospital."] if record.rounds else [])
     return [sentence.replace(" %", "\N{NO-BREAK SPACE}%") for sentence in said]
@@ -132,6 +132,24 @@ def _between_sites(record: Record, headline: str | None) -> list[str]:
         return []
     worst, best = sorted(found, key=lambda site: found[site])[:: len(found) - 1]
     return [f"Among the training hospitals its {metric_title(headline)} ran from {shown(found[worst])} ({worst}) to {shown(found[best])} ({best})."]
+
+
+def _personal(record: Record, headline: str | None) -> list[str]:
+    values = [
+        (own[headline]["value"], record.sites[site][headline]["value"])
+        for site, own in record.personal.items()
+        if headline in own and headline in record.sites.get(site, {})
+    ]
+    pairs = [(own, globally) for own, globally in values if own is not None and globally is not None]
+    if not pairs or headline is None:
+        return []
+    higher = METRICS[headline].better == "higher" if headline in METRICS else True
+    better = sum((own > globally) == higher and own != globally for own, globally in pairs)
+    own, globally = (sum(side) / len(pairs) for side in zip(*pairs, strict=True))
+    return [
+        f"Hospitals keep models of their own beside it: on its own cases {better} of {counted(len(pairs), 'hospital')} did better with the personal "
+        f"model, whose mean {metric_title(headline)} was {shown(own)} against {shown(globally)} of the federated one."
+    ]
 
 
 def _calibration(federated: Arm | None) -> list[str]:

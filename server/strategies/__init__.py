@@ -5,6 +5,7 @@ with is its line in `server/combines.py`.
 """
 
 from server.strategies import (
+    apfl,
     combined,
     cyclic,
     ditto,
@@ -23,6 +24,7 @@ from server.strategies import (
     geometric_median,
     krum,
     median,
+    moon,
     norm_bound,
     one_shot,
     qfedavg,
@@ -45,6 +47,8 @@ STRATEGIES: dict[str, StrategySpec] = {
     "fedper": fedper.SPEC,
     "fedrep": fedrep.SPEC,
     "ditto": ditto.SPEC,
+    "apfl": apfl.SPEC,
+    "moon": moon.SPEC,
     "median": median.SPEC,
     "trimmed_mean": trimmed_mean.SPEC,
     "geometric_median": geometric_median.SPEC,

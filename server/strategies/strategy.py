@@ -72,14 +72,15 @@ class Strategy:
 class StrategySpec:
     """One line of STRATEGIES: ``build(model, *, knobs) -> Strategy``; `fit` says which models it serves; `source` is its paper.
 
-    `least` tells from the knobs how many replies a round must have for the method to mean anything. What a strategy goes together with is a
-    line of COMBINES (`server/combines`).
+    `least` tells from the knobs how many replies a round must have for the method to mean anything; `representation` says that the sites
+    compare representations, which not every network has. What a strategy goes together with is a line of COMBINES (`server/combines`).
     """
 
     build: Callable[..., Strategy]
     fit: str
     source: str
     least: Callable[[dict[str, Any]], int] = lambda knobs: 1
+    representation: bool = False
 
 
 def case_weights(spool: Spool) -> list[float]:

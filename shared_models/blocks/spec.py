@@ -34,6 +34,9 @@ class ModelSpec:
         Per-sample loss of a gradient model: ``loss(logits, labels) -> (n,)``.
     cam : str or None
         Name of the submodule whose activations class activation maps are made of.
+    representation : str or None
+        Name of the submodule whose input is the network's representation of a record, (n, features): what its classifier reads. None for a
+        model that makes none of its own.
     source : str
         Paper that defines the model.
     units : str
@@ -50,6 +53,7 @@ class ModelSpec:
     task: str = "diagnosis"
     loss: Callable[..., Any] | None = None
     cam: str | None = None
+    representation: str | None = None
     units: Literal["unit", "hu"] = "unit"
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=dict)
 

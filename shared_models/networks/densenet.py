@@ -56,5 +56,6 @@ SPEC = ModelSpec(
     fit="gradient",
     loss=cross_entropy,
     cam="features",
+    representation="class_layers.out",
     source="Huang et al., Densely connected convolutional networks, CVPR 2017",
 )

@@ -59,5 +59,6 @@ SPEC = ModelSpec(
     fit="gradient",
     loss=cross_entropy,
     cam="encoder.maps",
+    representation="drop",
     source="Ilse, Tomczak & Welling, Attention-based deep multiple instance learning, ICML 2018",
 )

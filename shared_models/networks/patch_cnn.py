@@ -70,6 +70,7 @@ SPEC = ModelSpec(
     fit="gradient",
     loss=cross_entropy,
     cam="shape",
+    representation="head",
     units="hu",
     source="histogram features: Sorensen, Shaker & de Bruijne, IEEE Trans Med Imaging 2010; soft histograms: Wang et al., ECCV 2016",
 )

@@ -44,5 +44,6 @@ SPEC = ModelSpec(
     fit="gradient",
     loss=cross_entropy,
     cam="layer4",
+    representation="fc",
     source="He et al., Deep residual learning for image recognition, CVPR 2016; 3-D: Hara et al., CVPR 2018",
 )

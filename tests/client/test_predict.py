@@ -25,6 +25,7 @@ from client.predict import predict_study
 from client.prepare import prepare_folder
 from client.training import PREDICTORS
 from client.training.gradient import network_of
+from client.training.personal_models import keep_beside
 from client.training.records import records_of, slice_numbers, slices_of
 from shared_models.bundle import load_bundle, write_bundle
 from shared_models.catalogue import initial_state, inputs_of
@@ -310,3 +311,26 @@ def test_two_kernels_of_a_real_patient(tmp_path: Path) -> None:
     assert found["left_out"] == [{"reason": "NOT_DICOM", "meaning": "no DICOM preamble", "remedy": remedy, "files": 2}]
     text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page) + json.dumps(found)
     assert not [word for word in ("A0002", "Lung_Dx", "20070425", "1.3.6.1.4.1.14519", "ThoraxRoutine", "Sensation", "053Y") if word in text]
+
+
+def test_a_site_may_apply_the_personal_model_that_it_keeps_beside_the_release(study: Path, tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path / "b")
+    site = tmp_path / "home" / "site.toml"
+    site.parent.mkdir()
+    site.write_text('[site]\nname = "alpha"\n')
+    with pytest.raises(BadInput, match="use the release itself"):
+        predict_study(study, bundle, tmp_path / "none", personal=site)
+    released = load_bundle(bundle).state
+    own = {f"personal/{name}": -value for name, value in released.items() if name.startswith("head")}
+    keep_beside(site.parent / "workspace", released, own)
+    globally, _ = outcome(study, bundle, tmp_path / "global")
+    page = predict_study(study, bundle, tmp_path / "personal", personal=site).read_text()
+    found = json.loads((tmp_path / "personal" / "prediction.json").read_text())
+    assert (globally["model"]["weights"], globally["model"]["site"]) == ("global", None)
+    assert (found["model"]["weights"], found["model"]["site"]) == ("personal", "alpha")
+    assert found["model"]["bundle"] == globally["model"]["bundle"]
+    theirs, ours = (one["series"][0]["probabilities"] for one in (globally, found))
+    odds = np.array(list(theirs.values())) ** -1  # logits turned round
+    np.testing.assert_allclose(list(ours.values()), odds / odds.sum(), rtol=1e-4)
+    assert "This is the personal model of alpha" in page and "the personal model of alpha, kept at that site" in page
+    assert found["cautions"][0].startswith("This is the personal model of alpha")

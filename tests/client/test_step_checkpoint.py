@@ -21,6 +21,7 @@ from client.guards import Answers, Guards
 from client.identity import make_site
 from client.site import Site
 from client.training.gradient import fit_gradient
+from client.training.memory import Memory
 from client.training.optimisers import OPTIMISERS
 from client.training.rules import rule_of
 from client.training.steps import StepFile, Stopped
@@ -46,20 +47,43 @@ OPTIMISER = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMISER)
-@pytest.mark.parametrize("stop_at", [1, 3, 6])
-@pytest.mark.parametrize("rule", ["plain", "fedprox"])
+NUMBERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "fedprox": {"mu": 0.3},
+    "scaffold": {},
+    "feddyn": {"alpha": 0.3},
+    "fedrep": {"keep": ["head"], "head_share": 0.5},
+    "moon": {"mu": 5.0, "tau": 0.5},
+    "apfl": {"alpha": 0.5, "adapt": 0.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "stop_at", "rule"),
+    [
+        *((name, stop_at, rule) for rule in ("plain", "fedprox") for stop_at in (1, 3, 6) for name in OPTIMISER),
+        *(("adamw", 3, rule) for rule in sorted(NUMBERS.keys() - {"plain", "fedprox"})),
+    ],
+)
 def test_the_bits_are_those_of_an_undisturbed_round(name: str, stop_at: int, rule: str, tmp_path: Path) -> None:
     experiment = experiment_of(OPTIMISER[name])
     records = Worker(Site.load(patch_site(tmp_path, "alpha"))).records(experiment)[0]
     state = job_of(experiment).state
 
-    def fit(steps: StepFile | None) -> Any:
-        numbers = {"name": rule, "lr_factor": 0.5} | ({"mu": 0.3} if rule == "fedprox" else {})
-        return fit_gradient(experiment, state, records, rule=rule_of(numbers, {})[0], factor=0.5, seed=7, steps=steps)
+    def fit(steps: StepFile | None, *, round: int = 2, rule: str = rule) -> Any:
+        memory = Memory(tmp_path / "strategy", "alpha", "run", round)
+        built, _ = rule_of({"name": rule, "lr_factor": 0.5, **NUMBERS[rule]}, {"counted/alpha": np.array(1)} if round > 1 else {}, memory)
+        if built.keep:
+            built.keys = frozenset(key for key in state if key.startswith("head."))
+        return fit_gradient(experiment, state, records, rule=built, factor=0.5, seed=7, steps=steps)
 
-    whole = fit(None)
+    def known() -> str:
+        return digest(Memory(tmp_path / "strategy", "alpha", "run", 3).before())
+
+    fit(None, round=1)  # what the rule remembers of it is part of the round that is stopped
+    whole, after = fit(None), known()
     assert whole.steps == 8
+    assert (digest(whole.state) == digest(fit(None, rule="plain").state)) == (rule in ("plain", "apfl"))
     steps_done = 0
 
     def stopping() -> bool:
@@ -75,6 +99,7 @@ def test_the_bits_are_those_of_an_undisturbed_round(name: str, stop_at: int, rul
     resumed = fit(StepFile(path, stopping=lambda: False))
     assert digest(resumed.state) == digest(whole.state)
     assert (resumed.steps, resumed.loss) == (whole.steps, whole.loss)
+    assert known() == after
 
 
 def test_a_checkpoint_is_written_every_so_many_steps(tmp_path: Path) -> None:

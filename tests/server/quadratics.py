@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from client.training.memory import Memory
 from client.training.optimisers import sgd
@@ -20,11 +21,13 @@ from server.runs.chain import order_of
 from server.runs.gathering import carried_over
 from server.strategies import STRATEGIES
 from server.strategies.replies import Spool
+from shared_models.blocks.spec import ModelSpec
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 from shared_models.core.files import pack_state, unpack_state
 
 Who = Callable[[int, str], bool]
+SPEC = ModelSpec(nn.Identity, takes="table", fit="gradient", source="", representation="")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Federation:
         """Return the minimum of the weighted sum in closed form."""
         p = np.array(self.cases if weighting == "cases" else [1] * 5, float)[:, None]
         return (p * self.a * self.b).sum(0) / (p * self.a).sum(0)
+
+
+def _network(state: State) -> nn.Module:
+    return nn.ParameterDict({key: torch.tensor(value) for key, value in state.items()})
 
 
 def federate(
@@ -86,11 +93,13 @@ def federate(
             rule, _ = rule_of(built.rule, extra, Memory(folder / site, site, "run", number))
             weights, optimiser = torch.tensor(base["w"]), sgd(lr=lr)
             loss = float((sites.a[i] * (base["w"] - sites.b[i]) ** 2).sum() / 2)
+            rule.meet(_network(base), SPEC, lambda: sgd(lr=lr))
             rule.lay_out({"w": slice(0, 3)}, sites.steps[i])
             rule.start(weights)
             for step in range(1, sites.steps[i] + 1):
                 rule.step = step
                 gradient = torch.tensor(sites.a[i]) * (weights - torch.tensor(sites.b[i]))
+                rule.beside(weights, lambda at, i=i: torch.tensor(sites.a[i]) * (at - torch.tensor(sites.b[i])), 1.0)
                 rule.correct(weights, gradient)
                 optimiser.step(weights, gradient, 1.0)
                 rule.moved(weights, 1.0)

@@ -333,3 +333,24 @@ def test_a_folder_without_metrics_is_refused(tmp_path):
 def test_the_same_run_gives_the_same_page(full):
     first = write_report(full).read_bytes()
     assert write_report(full).read_bytes() == first
+
+
+def test_personal_models_stand_beside_the_federated_one(full, tmp_path):
+    assert "personal model" not in page_of(full).words
+    write_run(tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    sites = metrics["federated"]["sites"]
+    gains = {site: 0.05 if site != "Bergamo" else -0.05 for site in sites}
+    metrics["federated"]["personal"] = {
+        site: {name: {**cell, "value": 0.5 + gains[site] if name == "auroc_macro" else cell["value"]} for name, cell in cells.items()}
+        for site, cells in sites.items()
+    }
+    for cells in sites.values():
+        cells["auroc_macro"]["value"] = 0.5
+    write_json(tmp_path / "metrics.json", metrics)
+    write_report(tmp_path)
+    page = page_of(tmp_path)
+    assert "2 of 3 hospitals did better with the personal model, whose mean" in page.words
+    assert "was 0.517 against 0.500 of the federated one" in page.words
+    assert "The personal model of each training hospital, at that hospital (synthetic phantoms), on the same cases" in page.words
+    assert {str(0.5 + gain) for gain in gains.values()} <= set(page.values)

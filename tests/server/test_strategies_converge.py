@@ -50,6 +50,8 @@ CASES: dict[str, Case] = {
     "fedper": Case({}),
     "fedrep": Case({"head_share": 0.0}),
     "ditto": Case({}),
+    "apfl": Case({}),
+    "moon": Case({}),
     # sites of one optimum: whatever the centre, it is there
     "median": Case({}, steps=3, spread=0.0),
     "trimmed_mean": Case({}, steps=3, spread=0.0),
@@ -131,6 +133,23 @@ def test_a_resumed_run_has_the_same_bits(name: str, tmp_path: Path) -> None:
     runs = [federate(name, case.knobs, sites_of(case, 5), tmp_path / str(after), rounds=6, lr=case.lr, resumed_after=after) for after in (0, 3)]
     assert runs[0][0].tobytes() == runs[1][0].tobytes()
     assert digest(runs[0][1]) == digest(runs[1][1])
+
+
+@pytest.mark.parametrize("adapt", [0.0, 0.01])
+def test_a_mixture_goes_to_each_sites_own_optimum_and_the_global_model_is_fedavgs(adapt: float, tmp_path: Path) -> None:
+    from client.training.memory import Memory
+    from client.training.personal_models import own_model
+
+    sites = Federation.draw(6, alike=True)
+    found, _ = federate("apfl", {"alpha": 0.5, "adapt": adapt}, sites, tmp_path, rounds=40, lr=0.8)
+    for number, site in enumerate("abcde"):
+        kept = Memory(tmp_path / site, site, "run", 41).before()
+        own = own_model(kept, {"w": found})
+        assert own is not None
+        off, globally = (float(np.abs(weights - sites.b[number]).max()) for weights in (own["w"], found))
+        assert off < (0.02 if adapt == 0 else 0.7 * globally)
+        assert (float(kept["alpha"]) == 0.5) == (adapt == 0)
+    assert found.tobytes() == federate("fedavg", {}, sites, tmp_path / "plain", rounds=40, lr=0.8)[0].tobytes()
 
 
 ROBUST = {"median": {}, "trimmed_mean": {}, "geometric_median": {}, "krum": {}, "norm_bound": {}}

@@ -80,6 +80,13 @@ def test_a_scaled_step_is_the_plain_step() -> None:
     assert weights.tolist() == [-0.25] * 3
 
 
+@pytest.mark.parametrize("narrow", [None, torch.float16])
+def test_a_gradient_beside_the_step_is_freed_of_the_scale(narrow: torch.dtype | None) -> None:
+    precision = Precision("mixed", CPU, narrow=narrow)
+    assert precision.unscaled(0.25 * precision.scaled(torch.ones(2))).tolist() == [0.25, 0.25]
+    assert not precision.unscaled(torch.tensor(float("inf"))).isfinite()
+
+
 def test_a_step_that_overflows_is_left_out_and_the_scale_halved() -> None:
     half = Precision("mixed", CPU, narrow=torch.float16)
     weights = torch.zeros(3)
