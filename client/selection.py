@@ -10,6 +10,7 @@ import numpy as np
 from client.cases.cohort import Cohort
 from client.cases.patches import read_patches
 from client.cases.splits import place, split
+from client.cases.survival import outcome_of
 from client.cases.table import read_table
 from client.privacy.gate import Measured
 from client.site import Site
@@ -20,6 +21,7 @@ from shared_models.core.arrays import State
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment, Inputs
 from shared_models.metrics import score
+from shared_models.metrics.survival import score_survival
 
 
 def patch_records(site: Site, experiment: Experiment) -> Records:
@@ -35,9 +37,15 @@ def patch_records(site: Site, experiment: Experiment) -> Records:
 
 
 def cohort_of(site: Site, experiment: Experiment) -> Cohort:
-    """Return the site's prepared patients that carry one of the experiment's classes, after its merging of labels."""
+    """Return the site's prepared patients that carry one of the experiment's classes, after its merging of labels.
+
+    Of survival these are the patients whose time and event are known.
+    """
     cohort = Cohort.load(site.workspace / "cohort.json")
     merge, classes = experiment.data.merge, experiment.data.classes
+    if experiment.data.target == "survival":
+        known = [(case, outcome_of(case, experiment.data)) for case in cohort.cases]
+        return Cohort(tuple(replace(case, label=classes[outcome[0]]) for case, outcome in known if outcome is not None), classes)
     cases = [replace(case, label=merge.get(case.label or "", case.label)) for case in cohort.cases]
     return Cohort(tuple(case for case in cases if case.label in classes), classes)
 
@@ -61,7 +69,8 @@ def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarr
     )
     if held.all():
         raise BadCohort("a table needs training rows with every column and a class", value=len(held))
-    return Records(scaled(table.values, experiment.inputs, training=~held), table.labels, table.names, table.identified), held
+    values = scaled(table.values, experiment.inputs, training=~held)
+    return Records(values, table.labels, table.names, table.identified, times=table.times), held
 
 
 def scaled(values: np.ndarray, inputs: Inputs, *, training: np.ndarray) -> np.ndarray:
@@ -133,11 +142,17 @@ def received_loss(experiment: Experiment, state: State, training: Records) -> Me
 
 
 def measure(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
-    """Judge `state` on a site's own validation patients: loss, accuracy and macro AUROC with the numbers of patients behind them."""
+    """Judge `state` on a site's own validation patients: loss, accuracy and macro AUROC with the numbers of patients behind them.
+
+    Of survival it is Harrell's C, with the patients who had the event as the class that must be large enough.
+    """
     if len(records) == 0:
         return {}
     spec = spec_of(experiment.model)
     probabilities = PREDICTORS[spec.fit](experiment, state, records)
+    if spec.task == "survival":
+        found = score_survival(records.outcome, probabilities[:, 0], bootstrap=0)["harrell_c"]
+        return {"val_harrell_c": Measured(found["value"], len(records), found["events"]), "val_cases": Measured(len(records), len(records))}
     classes = experiment.data.classes
     counts = np.bincount(records.labels, minlength=len(classes))
     smallest = int(counts[counts > 0].min())

@@ -86,7 +86,7 @@ class Policy(Section):
     min_cases: Annotated[int, Field(ge=1)] = 10
     min_cases_in_sum: Annotated[int, Field(ge=1)] | None = None
     min_per_class: Annotated[int, Field(ge=1)] = 5
-    metrics: tuple[str, ...] = ("train_loss", "received_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_cases")
+    metrics: tuple[str, ...] = ("train_loss", "received_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_harrell_c", "val_cases")
     decimals: Annotated[int, Field(ge=1, le=12)] = 4
     rounding: dict[str, Annotated[int, Field(ge=0, le=12)]] = Field(default_factory=dict)
     support: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)

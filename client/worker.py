@@ -238,4 +238,4 @@ def _layout(experiment: Experiment, state: State, records: Records) -> State:
         packing = compression_of(experiment.federation.compression)
         return state if packing is None else packed_layout(state, packing)
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
-    return model.contribution(state, records.inputs[:0], records.labels[:0], seed=0)
+    return model.contribution(state, records.inputs[:0], records.outcome[:0], seed=0)

@@ -15,6 +15,7 @@ name, title, seed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,13 +34,34 @@ class Data(Section):
 
     `merge` maps further labels of the clinical table onto classes (``{probable_UIP = "UIP"}``); a label that is neither a class nor
     merged leaves the patient out, with a finding. `label` is the column of a table that holds the class.
+
+    Target ``survival`` learns from a time and an event instead: `time` names the column of the time to the event or to the day the patient was
+    last seen (any unit), `event` the column that says which of the two it is (1 or 0); where either is not known the patient is left out.
+    The two classes are then those who were last seen and those who had the event.
     """
 
     kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
-    target: Literal["diagnosis"] = "diagnosis"
+    target: Literal["diagnosis", "survival"] = "diagnosis"
     label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
+    time: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    event: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _survival_has_two_classes(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("target") == "survival":
+            return {"classes": ("censored", "event"), "time": "time_years", "event": "event", **value}
+        return value
+
+    @model_validator(mode="after")
+    def _target_fits(self) -> Data:
+        if self.target != "survival" and (self.time is not None or self.event is not None):
+            raise ValueError("time and event are columns of target = 'survival'; leave them out")
+        if self.target == "survival" and (len(self.classes) != 2 or self.merge or self.kind == "patches"):
+            raise ValueError("target = 'survival' has two classes (last seen, event), nothing to merge, and reads studies or a table")
+        return self
 
     @model_validator(mode="after")
     def _classes_differ(self) -> Data:

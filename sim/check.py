@@ -14,7 +14,7 @@ from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
 from shared_models.experiment import Experiment
 from sim.experiments import path_of
-from sim.settings import Phantoms, simulation_of
+from sim.settings import OneTable, Phantoms, simulation_of
 from sim.tables import function_of
 
 
@@ -30,6 +30,7 @@ def faults(experiment: Experiment) -> list[str]:
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
+    from shared_models.metrics.survival import SURVIVAL_METRICS
 
     found: list[str] = []
 
@@ -52,14 +53,17 @@ def faults(experiment: Experiment) -> list[str]:
     ):
         for number, choice in enumerate(choices):
             look(f"{place}.{number}", table, kind, choice)
-    if experiment.evaluation.headline not in METRICS:
-        found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(METRICS))})")
+    metrics = SURVIVAL_METRICS if experiment.data.target == "survival" else METRICS
+    if experiment.evaluation.headline not in metrics:
+        found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(metrics))})")
     if experiment.model.name in MODELS:
         spec = spec_of(experiment.model)
         try:
             inputs_of(experiment)
         except FedILDError as error:
             found.append(f"inputs.columns: {error}")
+        if spec.task != experiment.data.target:
+            found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
         kinds = {"patch": ("patches",), "table": ("table", "studies")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
@@ -67,6 +71,8 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
+        if spec.summed_only and experiment.federation.secure_sum is None and not experiment.privacy.at_sites:
+            found.append(f"federation.secure_sum: sums of {experiment.model.name!r} tell of groups as small as one patient; set secure_sum = true")
         found += _private_sums(experiment) + _shared_noise(experiment)
         if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
@@ -77,6 +83,8 @@ def faults(experiment: Experiment) -> list[str]:
         try:
             settings = simulation_of(experiment)
             training = len(settings.hospitals) - len(settings.held_out) if isinstance(settings, Phantoms) else settings.sites
+            if isinstance(settings, OneTable) != (experiment.data.target == "survival"):
+                found.append("simulation.kind: 'one_table' simulates data.target = 'survival', and nothing else does; change one of them")
             if experiment.federation.quorum > training:
                 found.append(f"federation.quorum: {experiment.federation.quorum} valid updates cannot come from {training} training hospitals")
         except BadExperiment as error:

@@ -102,7 +102,22 @@ class Tables(Simulated):
         return len(self.files)
 
 
-def simulation_of(experiment: Experiment) -> Phantoms | Patches | Tables:
+class OneTable(Section):
+    """One file of real data with a header, in which the column `site` says where each patient was; rows that do not say it are left out.
+
+    `sites` is how many there are: another number is a fault of the file. `min_cases_in_sum` goes into the policy of every site: small ones
+    take part through the secure sum.
+    """
+
+    kind: Literal["one_table"]
+    file: str
+    site: str
+    sites: Annotated[int, Field(ge=2, le=10_000)]
+    min_cases_in_sum: Annotated[int, Field(ge=1)] | None = None
+    citation: str = ""
+
+
+def simulation_of(experiment: Experiment) -> Phantoms | Patches | Tables | OneTable:
     """Return the checked ``[simulation]`` of an experiment.
 
     Raises
@@ -113,7 +128,7 @@ def simulation_of(experiment: Experiment) -> Phantoms | Patches | Tables:
     document = experiment.simulation
     if document is None:
         raise BadExperiment(f"experiment {experiment.name}", faults=["simulation: is required to simulate"])
-    kinds: dict[Any, type[Section]] = {"patches": Patches, "tables": Tables}
+    kinds: dict[Any, type[Section]] = {"patches": Patches, "tables": Tables, "one_table": OneTable}
     section = kinds.get(document.get("kind"), Phantoms)
     try:
         settings = section.model_validate(document)

@@ -25,7 +25,7 @@ from sim.check import faults
 from sim.pool import Pool
 from sim.progress import Progress
 from sim.run import Clock, Run
-from sim.settings import Patches, Phantoms, Tables, simulation_of
+from sim.settings import OneTable, Patches, Phantoms, Tables, simulation_of
 
 if TYPE_CHECKING:
     pass
@@ -83,6 +83,10 @@ def simulate(
             from sim.hospital_tables import federate_tables
 
             return federate_tables(run, settings, data, progress)
+        if isinstance(settings, OneTable):
+            from sim.survival import federate_survival
+
+            return federate_survival(run, settings, data, progress)
         return _simulate_phantoms(run, settings, progress)
 
 

@@ -48,6 +48,14 @@ def personal_predictions(experiment: str, state: str, site: str, part: str) -> t
     return records.labels.tolist(), probabilities.tolist(), list(records.names)
 
 
+def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[float]], list[float]]:
+    """Return outcomes (time, event, number of the site) and risks of all records of sites under a saved state."""
+    settings = Experiment.from_json(experiment)
+    records = Records.join([_records(site, settings, "all") for site in sites])
+    found = PREDICTORS[spec_of(settings.model).fit](settings, read_state(Path(state)), records)
+    return records.outcome.tolist(), found[:, 0].tolist()
+
+
 def train_alone(experiment: str, sites: list[str], start: str, out: str, name: str) -> int:
     """Train on the joined training records of `sites` as a federation of one, and write the final state; return the steps taken.
 

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from client.cases.identity import canonical_id
+from client.cases.survival import checked_outcome
 from shared_models.core.errors import BadCohort
-from shared_models.experiment import Experiment
+from shared_models.experiment import Data, Experiment
 
 MISSING = frozenset(("", "?", "na", "nan", "null", "none"))
 PARTS = ("training", "validation")
@@ -35,13 +36,15 @@ class Table:
     values : ndarray, shape (n, columns), float64
         NaN where a cell is missing and the experiment fills it in.
     labels : ndarray of int64, shape (n,)
-        Class numbers.
+        Class numbers; of survival 1 for an event, 0 for a patient who was last seen without one.
     names : tuple of str
         The patient of each row.
     parts : tuple of str
         ``training``, ``validation`` or empty where the table does not say.
     identified : bool
         Whether the table says which patient a row is of.
+    times : ndarray of float64, shape (n,), optional
+        Time to the event or to the day last seen, of survival alone.
     """
 
     values: np.ndarray
@@ -49,12 +52,14 @@ class Table:
     names: tuple[str, ...]
     parts: tuple[str, ...]
     identified: bool
+    times: np.ndarray | None = None
 
 
 def read_table(path: Path, experiment: Experiment) -> Table:
     """Read a table as `experiment` wants it.
 
-    Rows whose label is missing or no class are left out; so are rows with a missing cell when ``inputs.missing`` is ``drop``.
+    Rows whose label (of survival: time or event) is missing or no class are left out; so are rows with a missing cell when ``inputs.missing``
+    is ``drop``.
 
     Raises
     ------
@@ -62,17 +67,17 @@ def read_table(path: Path, experiment: Experiment) -> Table:
         Naming the row and the column, never the patient.
     """
     header, lines = _lines(path)
-    label = experiment.data.label
+    data = experiment.data
+    labelled = [data.label] if data.target == "diagnosis" else [str(data.time), str(data.event)]
     columns = [_Column.of(name) for name in experiment.inputs.columns]
-    wanted = [label, *(column.source for column in columns)]
+    wanted = [*labelled, *(column.source for column in columns)]
     if absent := sorted(set(wanted) - set(header)):
         raise BadCohort("the table must have every column that the experiment names", value=absent, remedy=f"it has {', '.join(header)}")
-    values, labels, names, parts = [], [], [], []
-    classes, merge = experiment.data.classes, experiment.data.merge
+    values, labels, names, parts, times = [], [], [], [], []
     for number, line in lines:
         cells = dict(zip(header, line, strict=True))
-        klass = merge.get(cells[label], cells[label])
-        if klass not in classes:
+        outcome = _outcome(cells, data, number)
+        if outcome is None:
             continue
         row = [column.read(cells[column.source], number) for column in columns]
         if experiment.inputs.missing == "drop" and any(map(math.isnan, row)):
@@ -81,11 +86,27 @@ def read_table(path: Path, experiment: Experiment) -> Table:
         if part not in ("", *PARTS):
             raise BadCohort(f"table, row {number}, column part: must be training, validation or empty", value=part)
         values.append(row)
-        labels.append(classes.index(klass))
+        labels.append(outcome[0])
+        times.append(outcome[1])
         names.append(canonical_id(cells["patient_id"]) if "patient_id" in cells else f"row{number}")
         parts.append(part)
     table = np.array(values, np.float64).reshape(len(values), len(columns))
-    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header)
+    seen = np.array(times, np.float64) if data.target == "survival" else None
+    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header, seen)
+
+
+def _outcome(cells: dict[str, str], data: Data, number: int) -> tuple[int, float] | None:
+    """Return the class number, and of survival the time; None where they are not known: the unknown is no 0."""
+    if data.target == "diagnosis":
+        klass = data.merge.get(cells[data.label], cells[data.label])
+        return (data.classes.index(klass), math.nan) if klass in data.classes else None
+    time, event = (_Column.of(str(name)).read(cells[str(name)], number) for name in (data.time, data.event))
+    if math.isnan(time) or math.isnan(event):
+        return None
+    try:
+        return checked_outcome(time, event)
+    except BadCohort as error:
+        raise BadCohort(f"table, row {number}: {error.rule}", value=error.value) from None
 
 
 @dataclass(frozen=True)

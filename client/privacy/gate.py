@@ -25,6 +25,7 @@ from shared_models.core.errors import Refused
 from shared_models.core.state import is_finite, size_bytes
 from shared_models.messages import Update, signed_bytes
 from shared_models.metrics import METRICS
+from shared_models.metrics.survival import SURVIVAL_METRICS
 from shared_models.signing import sign
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "received_loss": (0.0, 1000.0),
     "val_loss": (0.0, 1000.0),
     "val_cases": (0.0, 1e7),
-    **{f"val_{name}": (-1.0, 1.0) for name in METRICS},
+    **{f"val_{name}": (-1.0, 1.0) for name in METRICS | SURVIVAL_METRICS},
 }
 """Every number that the house knows how to measure, and where it must lie. A site's policy may name others, which may be any number."""
 

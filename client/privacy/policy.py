@@ -76,6 +76,19 @@ def _secure_sum(experiment: Experiment, policy: Policy) -> Refused | None:
     return Refused("this site sends its updates through the secure sum alone", remedy="federation.secure_sum = true", code="E_POLICY_SUM")
 
 
+def _groups(experiment: Experiment, policy: Policy) -> Refused | None:
+    # The same at every site: the policy has no say in it.
+    spec = MODELS.get(experiment.model.name)
+    if spec is None or not spec.summed_only or experiment.federation.secure_sum is not None or is_private(experiment):
+        return None
+    return Refused(
+        "sums about groups as small as one patient leave through the secure sum alone",
+        value=experiment.model.name,
+        remedy="federation.secure_sum = true",
+        code="E_POLICY_SUM",
+    )
+
+
 def _unit(experiment: Experiment, policy: Policy) -> Refused | None:
     if not policy.privacy.is_required or experiment.privacy.unit in policy.privacy.units:
         return None
@@ -106,7 +119,7 @@ def _delta(experiment: Experiment, policy: Policy) -> Refused | None:
     )
 
 
-RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (_model, _task, _strategy, _leaves, _secure_sum, _unit, _noise, _delta)
+RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (_model, _task, _strategy, _leaves, _secure_sum, _groups, _unit, _noise, _delta)
 """Adding a rule is a function and its name here."""
 
 

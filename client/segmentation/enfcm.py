@@ -9,7 +9,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from client.cases.volume import Volume
-from client.segmentation.fuzzy_cmeans import CloseMm, Clusters, Fuzzifier, clustered, coarse_hu, segment_clusters
+from client.segmentation.fuzzy_cmeans import CentresHu, CloseMm, Clusters, Fuzzifier, clustered, coarse_hu, segment_clusters
 from shared_models.core.arrays import HU, Mask
 
 
@@ -20,6 +20,7 @@ def enfcm(
     clusters: Clusters = 2,
     fuzzifier: Fuzzifier = 2.0,
     close_mm: CloseMm = 2.6,
+    centres_hu: CentresHu = (),
 ) -> Mask:
     """Return the lung mask of a chest CT by enhanced fuzzy c-means (EnFCM): 0 elsewhere, 1 right lung, 2 left lung.
 
@@ -29,7 +30,7 @@ def enfcm(
         Hounsfield units, shape (z, y, x), in the patient's frame.
     mixing : float
         Weight of the neighbours' mean; with 0 this is `fuzzy_cmeans`.
-    clusters, fuzzifier, close_mm
+    clusters, fuzzifier, close_mm, centres_hu
         As in `fuzzy_cmeans`.
 
     Returns
@@ -46,7 +47,7 @@ def enfcm(
     Szilagyi et al., "MR brain image segmentation using an enhanced fuzzy c-means algorithm", EMBC 2003.
     """
     image = enfcm_image(coarse_hu(volume), mixing=mixing)
-    return segment_clusters(volume, image, clustered(image, clusters, fuzzifier), close_mm)
+    return segment_clusters(volume, image, clustered(image, clusters, fuzzifier, centres_hu), close_mm)
 
 
 def enfcm_image(hu: HU, *, mixing: float = 3.8) -> HU:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from client.cases.volume import Volume
-from client.segmentation.fuzzy_cmeans import CloseMm, Clusters, Fuzzifier, clustered, coarse_hu, segment_clusters
+from client.segmentation.fuzzy_cmeans import CentresHu, CloseMm, Clusters, Fuzzifier, clustered, coarse_hu, segment_clusters
 from shared_models.core.arrays import HU, Mask
 
 BLOCK = 16
@@ -23,6 +23,7 @@ def fgfcm(
     clusters: Clusters = 2,
     fuzzifier: Fuzzifier = 2.0,
     close_mm: CloseMm = 2.6,
+    centres_hu: CentresHu = (),
 ) -> Mask:
     """Return the lung mask of a chest CT by fast generalised fuzzy c-means (FGFCM): 0 elsewhere, 1 right lung, 2 left lung.
 
@@ -32,7 +33,7 @@ def fgfcm(
         Hounsfield units, shape (z, y, x), in the patient's frame.
     spatial, grey : float
         How slowly a neighbour's weight falls with its distance and with its difference in grey value.
-    clusters, fuzzifier, close_mm
+    clusters, fuzzifier, close_mm, centres_hu
         As in `fuzzy_cmeans`.
 
     Returns
@@ -50,7 +51,7 @@ def fgfcm(
     Recognition 2007, equations 11 to 16.
     """
     image = fgfcm_image(coarse_hu(volume), spatial=spatial, grey=grey)
-    return segment_clusters(volume, image, clustered(image, clusters, fuzzifier), close_mm)
+    return segment_clusters(volume, image, clustered(image, clusters, fuzzifier, centres_hu), close_mm)
 
 
 def fgfcm_image(hu: HU, *, spatial: float = 3.0, grey: float = 6.0) -> HU:

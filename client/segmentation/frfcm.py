@@ -13,6 +13,7 @@ from client.segmentation.components import Bits
 from client.segmentation.fuzzy_cmeans import (
     LEVELS_HU,
     LOWEST_HU,
+    CentresHu,
     CloseMm,
     Clusters,
     Fuzzifier,
@@ -36,6 +37,7 @@ def frfcm(
     clusters: Clusters = 2,
     fuzzifier: Fuzzifier = 2.0,
     close_mm: CloseMm = 2.6,
+    centres_hu: CentresHu = (),
 ) -> Mask:
     """Return the lung mask of a chest CT by fast and robust fuzzy c-means (FRFCM): 0 elsewhere, 1 right lung, 2 left lung.
 
@@ -45,7 +47,7 @@ def frfcm(
         Hounsfield units, shape (z, y, x), in the patient's frame.
     radius : int
         Of the disc that dots and holes are measured by, and half the width of the median, voxels of the coarse grid.
-    clusters, fuzzifier, close_mm
+    clusters, fuzzifier, close_mm, centres_hu
         As in `fuzzy_cmeans`.
 
     Returns
@@ -63,7 +65,7 @@ def frfcm(
     filtering", IEEE Trans Fuzzy Syst 2018.
     """
     image = frfcm_image(coarse_hu(volume), radius=radius)
-    fit = clustered(image, clusters, fuzzifier)
+    fit = clustered(image, clusters, fuzzifier, centres_hu)
     return segment_clusters(volume, image, fit, close_mm, air=_is_air(image, fit, radius, fuzzifier))
 
 

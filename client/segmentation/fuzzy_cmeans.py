@@ -14,7 +14,7 @@ from client.segmentation.lungs import coarse_steps, find, onto
 from client.segmentation.sides import part
 from shared_models.blocks.fuzzy import FuzzyFit, first_centres, fit_fuzzy
 from shared_models.core.arrays import HU, Mask
-from shared_models.core.errors import BadStudy
+from shared_models.core.errors import BadChoice, BadStudy
 
 COARSE_MM = 1.6
 LOWEST_HU, HIGHEST_HU = -1024, 200
@@ -24,9 +24,10 @@ LEVELS_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
 Clusters = Annotated[int, Field(ge=2, le=8)]
 Fuzzifier = Annotated[float, Field(gt=1, le=5)]
 CloseMm = Annotated[float, Field(ge=0, le=30)]
+CentresHu = tuple[Annotated[float, Field(ge=LOWEST_HU, le=HIGHEST_HU)], ...]
 
 
-def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier = 2.0, close_mm: CloseMm = 2.6) -> Mask:
+def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier = 2.0, close_mm: CloseMm = 2.6, centres_hu: CentresHu = ()) -> Mask:
     """Return the lung mask of a chest CT by plain fuzzy c-means: 0 elsewhere, 1 right lung, 2 left lung.
 
     Parameters
@@ -39,6 +40,9 @@ def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier
         Exponent m of the memberships.
     close_mm : float
         Width of the gaps to close inside each slice, millimetres.
+    centres_hu : tuple of float
+        Centres of all hospitals together, one a cluster, as `fit_fuzzy` finds them from the sum of their histograms: then every hospital parts
+        its scans alike. Without them each scan has centres of its own.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier
     Bezdek, Pattern Recognition with Fuzzy Objective Function Algorithms, 1981.
     """
     coarse = coarse_hu(volume)
-    return segment_clusters(volume, coarse, clustered(coarse, clusters, fuzzifier), close_mm)
+    return segment_clusters(volume, coarse, clustered(coarse, clusters, fuzzifier, centres_hu), close_mm)
 
 
 def coarse_hu(volume: Volume) -> HU:
@@ -75,17 +79,23 @@ def histogram(hu: NDArray[np.floating]) -> NDArray[np.int64]:
     return np.bincount(level.ravel(), minlength=len(LEVELS_HU)).astype(np.int64)
 
 
-def clustered(hu: NDArray[np.floating], clusters: int, fuzzifier: float = 2.0) -> FuzzyFit:
-    """Fit the clusters to an image (or to any of its voxels).
+def clustered(hu: NDArray[np.floating], clusters: int, fuzzifier: float = 2.0, centres_hu: CentresHu = ()) -> FuzzyFit:
+    """Fit the clusters to an image (or to any of its voxels), or take the centres that are known.
 
     Raises
     ------
     BadStudy
         ``NO_LUNG``: fewer different grey values than clusters.
+    BadChoice
+        Known centres that are not as many different ones as clusters.
     """
+    if centres_hu and not len(set(centres_hu)) == len(centres_hu) == clusters:
+        raise BadChoice("centres_hu names a different centre for each cluster", value=list(centres_hu), remedy=f"clusters = {len(set(centres_hu))}")
     counts = histogram(hu)
     if np.count_nonzero(counts) < clusters:
         raise BadStudy("NO_LUNG", "a chest CT holds air and tissue", value=f"{np.count_nonzero(counts)} grey values")
+    if centres_hu:
+        return FuzzyFit(np.sort(np.array(centres_hu, np.float64)), ())
     return fit_fuzzy([counts], LEVELS_HU, first_centres(counts, LEVELS_HU, clusters), fuzzifier=fuzzifier)
 
 

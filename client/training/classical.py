@@ -19,10 +19,10 @@ def fit_classical(
     """Return the site's contribution (sums or trees) to the current state; one pass, so there is nothing to go on from."""
     del rule, factor, steps
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
-    return Fitted(model.contribution(state, records.inputs, records.labels, seed=seed), steps=1)
+    return Fitted(model.contribution(state, records.inputs, records.outcome, seed=seed), steps=1)
 
 
 def predict_classical(experiment: Experiment, state: State, records: Records) -> np.ndarray:
-    """Return class probabilities, shape (n, classes)."""
+    """Return class probabilities, shape (n, classes), or what else the model predicts."""
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     return model.predict(state, records.inputs)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from client.cases.cache import Stored, load
 from client.cases.cohort import Case, Visit
 from client.cases.prepared import Prepared
+from client.cases.survival import outcome_of
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import HU, Mask
@@ -34,12 +35,18 @@ class Records:
         Pseudonyms, in the same order.
     identified : bool
         False where nobody knows which records are of one patient: the names then count records.
+    times : ndarray of float64, shape (n,), optional
+        Of survival: time to the event (label 1) or to the day last seen (label 0).
+    strata : ndarray of int64, shape (n,), optional
+        Number of the site of each record, where records of several sites were put together.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     identified: bool = True
+    times: np.ndarray | None = None
+    strata: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,7 +54,16 @@ class Records:
     def take(self, chosen: Sequence[int] | np.ndarray) -> Records:
         """Return the records with the given numbers."""
         chosen = np.asarray(chosen, int)
-        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen), self.identified)
+        times, strata = (None if part is None else part[chosen] for part in (self.times, self.strata))
+        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen), self.identified, times, strata)
+
+    @property
+    def outcome(self) -> np.ndarray:
+        """What a model without gradients learns: class numbers (n,), or of survival time, event and stratum (n, 3) in float64."""
+        if self.times is None:
+            return self.labels
+        strata = np.zeros(len(self)) if self.strata is None else self.strata
+        return np.column_stack([self.times, self.labels, strata]).astype(np.float64)
 
     @property
     def patients(self) -> int:
@@ -63,10 +79,13 @@ class Records:
 
     @staticmethod
     def join(parts: Sequence[Records]) -> Records:
-        """Put the records of several sites together: for the pooled baseline of a simulation."""
+        """Put the records of several sites together, each a stratum: for the pooled baseline of a simulation."""
         names = tuple(n for p in parts for n in p.names)
         identified = all(p.identified for p in parts)
-        return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified)
+        known = [p.times for p in parts if p.times is not None]
+        times = np.concatenate(known) if len(known) == len(parts) else None
+        strata = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+        return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified, times, strata)
 
 
 def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -> Records:
@@ -89,9 +108,13 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -
     visits = [case.visits if experiment.inputs.visits == "all" else case.visits[:1] for case in cases]
     inputs = [_input_of(visit, spec, experiment, workspace) for seen in visits for visit in seen]
     times = [len(seen) for seen in visits]
+    outcomes = [outcome_of(case, experiment.data) for case in cases] if experiment.data.target == "survival" else []
+    if any(outcome is None for outcome in outcomes):
+        raise BadCohort("every training case of survival has a time and an event")
+    seen_for = np.repeat(np.array([outcome[1] for outcome in outcomes if outcome is not None]), times) if outcomes else None
     stacked = np.stack(inputs) if inputs else np.zeros((0, max(1, len(experiment.inputs.columns))))
     names = tuple(case.pseudonym for case, seen in zip(cases, visits, strict=True) for _ in seen)
-    return Records(stacked, np.repeat(np.array(labels, np.int64), times), names)
+    return Records(stacked, np.repeat(np.array(labels, np.int64), times), names, times=seen_for)
 
 
 def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path) -> np.ndarray:

@@ -68,8 +68,18 @@ def memberships(values: NDArray[np.floating], centres: Doubles, *, fuzzifier: fl
     >>> memberships(np.array([0.0, 2.5, 10.0]), np.array([0.0, 10.0])).round(3).tolist()
     [[1.0, 0.9, 0.0], [0.0, 0.1, 1.0]]
     """
+    return shares_of(np.square(np.asarray(values, np.float64)[None] - centres[:, None]), fuzzifier)
+
+
+def shares_of(squared: Doubles, fuzzifier: float) -> Doubles:
+    """Return the memberships (clusters, n) that follow from squared distances (clusters, n) to the centres, in any number of dimensions.
+
+    Examples
+    --------
+    >>> shares_of(np.array([[0.0, 1.0], [4.0, 1.0]]), 2.0).tolist()
+    [[1.0, 0.5], [0.0, 0.5]]
+    """
     power = 1.0 / (fuzzifier - 1.0)
-    squared = np.square(np.asarray(values, np.float64)[None] - centres[:, None])
     nearest = squared.min(axis=0)
     share = np.power(nearest / np.where(squared > 0, squared, 1.0), power)  # against the nearest, so that nothing overflows
     share = np.where(nearest == 0, squared == 0, share)

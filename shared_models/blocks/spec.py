@@ -24,7 +24,7 @@ class ModelSpec:
         ``build(inputs, outputs, *, knobs)``: input channels (or table columns) and classes come from the system, the keyword-only rest
         may be set in the experiment's ``[model]``. Gives a ``torch.nn.Module`` (fit = gradient) or a `Classical` model.
     task : str
-        What is predicted: ``"diagnosis"`` (one class a patient).
+        What is predicted, the experiment's ``data.target``: ``"diagnosis"`` (one class a patient) or ``"survival"`` (a risk).
     takes : str
         ``slices`` (n, k, y, x), ``volume`` (n, 1, z, y, x), ``patch`` (n, 1, y, x) or ``table`` (n, columns).
     fit : str
@@ -44,6 +44,8 @@ class ModelSpec:
     counts : mapping
         Arrays of a contribution that are numbers of records, which a site's gate compares with its own: ``"all"`` of them in one number,
         or ``"class"`` by class.
+    summed_only : bool
+        Its sums tell of groups as small as one patient (a bin, a cluster): they leave a site through the secure sum alone, or under noise.
     """
 
     build: Callable[..., Any]
@@ -56,13 +58,15 @@ class ModelSpec:
     representation: str | None = None
     units: Literal["unit", "hu"] = "unit"
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=dict)
+    summed_only: bool = False
 
 
 class Classical(Protocol):
     """A model without gradients. All methods are pure functions of their arguments.
 
-    ``contribution`` is the site's half, ``combine`` the server's half; for *sums* `combine` gets the one total of all contributions, for
-    *trees* the list of them. ``layout`` is the contribution of no patients: the server checks keys, shapes and types against it.
+    ``contribution`` is the site's half, ``combine`` the server's half; of survival, y is (n, 3): time, event, stratum. For
+    *sums* `combine` gets the one total of all contributions, for *trees* the list of them. ``layout`` is the contribution of no patients: the
+    server checks keys, shapes and types against it.
     """
 
     def start(self, *, seed: int) -> State:
@@ -82,7 +86,7 @@ class Classical(Protocol):
         ...
 
     def predict(self, state: State, x: np.ndarray) -> np.ndarray:
-        """Return class probabilities, shape (n, classes)."""
+        """Return class probabilities, shape (n, classes); of survival the log hazard, shape (n, 1)."""
         ...
 
 

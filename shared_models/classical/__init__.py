@@ -1,10 +1,17 @@
 """CLASSICAL: every model without gradients by name. Adding one is a file beside this one and a line here."""
 
 from shared_models.blocks.spec import ModelSpec
-from shared_models.classical import forest, logistic, texture_kernel
+from shared_models.classical import boosting, cox, forest, kmeans, lda, logistic, rbf, ridge, svm, texture_kernel
 
 CLASSICAL: dict[str, ModelSpec] = {
+    "boosting": boosting.SPEC,
+    "cox": cox.SPEC,
     "forest": forest.SPEC,
+    "kmeans": kmeans.SPEC,
+    "lda": lda.SPEC,
     "logistic": logistic.SPEC,
+    "rbf": rbf.SPEC,
+    "ridge": ridge.SPEC,
+    "svm": svm.SPEC,
     "texture_kernel": texture_kernel.SPEC,
 }

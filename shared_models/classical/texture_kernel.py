@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from shared_models.blocks.fourier import fourier_features
 from shared_models.blocks.semidefinite import nearest_semidefinite
 from shared_models.blocks.signature import texture_signature
 from shared_models.blocks.spec import ModelSpec
@@ -103,10 +104,7 @@ class TextureKernel:
         if len(x) == 0:
             return np.zeros((0, self.features + 1))
         signature = texture_signature(x[:, 0])
-        generator = np.random.default_rng(self.seed)
-        directions = generator.normal(0, np.sqrt(2 * self.gamma), (signature.shape[1], self.features))
-        phases = generator.uniform(0, 2 * np.pi, self.features)
-        return np.column_stack([np.sqrt(2 / self.features) * np.cos(signature @ directions + phases), np.ones(len(x))])
+        return fourier_features(signature, features=self.features, gamma=self.gamma, seed=self.seed)
 
 
 def texture_kernel(

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.cases.cohort import Case, Cohort, Visit
 from client.cases.table import read_table
 from client.selection import all_records, scaled, split_records
 from client.site import Site
+from client.training.records import Records
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Data, Experiment, Inputs
@@ -110,3 +112,65 @@ def test_ranges_are_checked() -> None:
         experiment(scale="range")
     with pytest.raises(ValueError, match="low to high"):
         experiment(scale="range", ranges={"age": [3, 3]})
+
+
+class TestSurvival:
+    TEXT = """\
+patient_id,age,days,died
+P1,60,10,1
+P2,50,,1
+P3,40,20,?
+P4,30,0,0.0
+P5,20,NA,na
+"""
+
+    @staticmethod
+    def experiment(**more: object) -> Experiment:
+        data = Data.model_validate({"kind": "table", "target": "survival", "time": "days", "event": "died"})
+        return Experiment.model_validate(
+            {
+                "name": "t",
+                "data": data.model_dump(),
+                "inputs": {"columns": ["age"]},
+                "model": {"name": "cox"},
+                "evaluation": {"validation": 0},
+                **more,
+            }
+        )
+
+    def test_who_is_not_known_is_left_out_and_never_counts_as_alive(self, tmp_path: Path) -> None:
+        records = all_records(site(tmp_path, self.TEXT), self.experiment())
+        assert records.inputs[:, 0].tolist() == [60, 30]
+        assert records.outcome.tolist() == [[10, 1, 0], [0, 0, 0]]
+        assert records.take([1]).outcome.tolist() == [[0, 0, 0]]
+
+    def test_sites_that_are_put_together_stay_strata(self, tmp_path: Path) -> None:
+        records = all_records(site(tmp_path, self.TEXT), self.experiment())
+        assert Records.join([records, records]).outcome.tolist() == [[10, 1, 0], [0, 0, 0], [10, 1, 1], [0, 0, 1]]
+
+    @pytest.mark.parametrize(
+        ("line", "said"), [("P9,1,-3,1", "not negative"), ("P9,1,3,2", "an event is 1, or 0"), ("P9,1,soon,1", "column days: must be a number")]
+    )
+    def test_what_cannot_be_is_named_by_its_row(self, tmp_path: Path, line: str, said: str) -> None:
+        with pytest.raises(BadCohort, match=f"row 7.*{said}"):
+            all_records(site(tmp_path, self.TEXT + line + "\n"), self.experiment())
+
+    def test_a_table_without_the_columns_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(BadCohort, match="died"):
+            all_records(site(tmp_path, self.TEXT.replace("died", "dead")), self.experiment())
+
+    def test_prepared_patients_have_it_from_the_clinical_table(self, tmp_path: Path) -> None:
+        def case(name: str, **clinical: float | str) -> Case:
+            return Case(name, (Visit(f"v{name}", 0, "s", Path("cache/x"), {}, {"age": 60.0, **clinical}),), label="UIP")
+
+        known = [case(f"p{n}", time_years=float(n), event=float(n % 2)) for n in range(1, 9)]
+        cohort = Cohort((*known, case("q", time_years=3.0), case("r", event=1.0)), ("UIP",))
+        (tmp_path / "site.toml").write_text('[site]\nname = "alpha"\n')
+        cohort.save(tmp_path / "workspace" / "cohort.json")
+        given = self.experiment(data={"target": "survival"}, evaluation={"validation": 0.25})
+        assert (given.data.time, given.data.event, given.data.classes) == ("time_years", "event", ("censored", "event"))
+        records = all_records(Site.load(tmp_path / "site.toml"), given)
+        assert records.outcome.tolist() == [[n, n % 2, 0] for n in range(1, 9)]
+        training, validation = split_records(Site.load(tmp_path / "site.toml"), given)
+        assert len(training) == 6
+        assert validation.outcome[:, 1].tolist().count(1.0) == 1  # events are spread over both sides

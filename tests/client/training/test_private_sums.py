@@ -17,6 +17,7 @@ from client.training.units import units_of
 from shared_models.blocks.spec import PrivateSums
 from shared_models.catalogue import MODELS, build
 from shared_models.core.arrays import State
+from shared_models.core.choices import Choice
 from shared_models.core.errors import BadChoice, BadState, Refused
 from shared_models.core.randomness import SecretRandom
 from shared_models.core.state import digest
@@ -25,8 +26,14 @@ from shared_models.experiment import Experiment
 PATIENTS = 60
 TABLE = {"name": "logistic", "centre": [0.0, 0.0], "spread": [1.0, 1.0]}
 PATCHES = {"name": "texture_kernel", "features": 32}
-MODEL = {"logistic": TABLE, "texture_kernel": PATCHES}
-STATES = [("logistic", 0), ("logistic", 1), ("texture_kernel", 0), ("texture_kernel", 1)]
+MODEL = {
+    "lda": {**TABLE, "name": "lda"},
+    "logistic": TABLE,
+    "ridge": {**TABLE, "name": "ridge"},
+    "svm": {**TABLE, "name": "svm", "features": 16},
+    "texture_kernel": PATCHES,
+}
+STATES = [("lda", 0), ("logistic", 0), ("logistic", 1), ("ridge", 0), ("svm", 0), ("svm", 1), ("texture_kernel", 0), ("texture_kernel", 1)]
 """Every model of sums that claims privacy, at every state whose round reads other sums."""
 
 
@@ -45,7 +52,7 @@ def experiment_of(model: str, **privacy: Any) -> Experiment:
 def records_of(model: str, patients: int = PATIENTS, each: int = 2) -> Records:
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(patients) % 2, each)
-    if model == "logistic":
+    if MODELS[model].takes == "table":
         x = rng.normal(0, 1, (len(y), 2)) + 1.5 * y[:, None]
     else:
         x = (rng.normal(-850, 30, (len(y), 1, 9, 9)) - 80 * y[:, None, None, None]).astype(np.float32)
@@ -53,7 +60,7 @@ def records_of(model: str, patients: int = PATIENTS, each: int = 2) -> Records:
 
 
 def model_of(name: str) -> Any:
-    return build(experiment_of(name).model, inputs=2 if name == "logistic" else 1, outputs=2)
+    return build(experiment_of(name).model, inputs=2 if MODELS[name].takes == "table" else 1, outputs=2)
 
 
 def state_of(name: str, rounds: int) -> State:
@@ -75,8 +82,12 @@ def flat(sums: State) -> np.ndarray:
     return np.concatenate([sums[key].ravel() for key in sorted(sums)])
 
 
+def claims(name: str) -> bool:
+    return isinstance(build(Choice(name=name), inputs=2, outputs=2), PrivateSums)
+
+
 def test_every_model_of_sums_that_claims_privacy_is_in_the_battery() -> None:
-    claiming = {name for name, spec in MODELS.items() if spec.fit == "sums" and name in MODEL and isinstance(model_of(name), PrivateSums)}
+    claiming = {name for name, spec in MODELS.items() if spec.fit == "sums" and spec.task == "diagnosis" and claims(name)}
     assert claiming == {name for name, _ in STATES}
 
 
@@ -155,13 +166,14 @@ def test_a_patient_whose_numbers_are_broken_adds_nothing() -> None:
     np.testing.assert_allclose(flat(got), flat(clipped_sums(model, state, healthy, units_of(healthy, "patient"), clip=1.0)))
 
 
-def test_sums_that_were_paid_for_are_not_sent_again() -> None:
+@pytest.mark.parametrize(("name", "rounds"), [("lda", 1), ("ridge", 1), ("texture_kernel", 2)])
+def test_sums_that_were_paid_for_are_not_sent_again(name: str, rounds: int) -> None:
     spends: list[Spend] = []
-    state = state_of("texture_kernel", 2)
-    again = fit("texture_kernel", state, spends=spends)
+    state = state_of(name, rounds)
+    again = fit(name, state, spends=spends)
     assert spends == []
     assert not flat(again.state).any()
-    assert digest(model_of("texture_kernel").combine(state, [again.state], [1.0])) == digest(state)
+    assert digest(model_of(name).combine(state, [again.state], [1.0])) == digest(state)
 
 
 def test_hardly_any_noise_learns_as_well_as_none() -> None:

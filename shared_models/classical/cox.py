@@ -1,0 +1,139 @@
+"""Cox's proportional hazards, stratified by site, federated exactly: sites send sums, coefficients and errors equal those of the pooled fit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from shared_models.blocks.moments import Scaler, check_semidefinite, total_of
+from shared_models.blocks.partial_likelihood import Ties, partial_likelihood
+from shared_models.blocks.spec import ModelSpec
+from shared_models.core.arrays import State
+from shared_models.core.errors import BadState
+from shared_models.core.state import is_finite, same_layout
+
+
+class Cox:
+    """Newton's method on summed gradients and information of the partial likelihood, each site a stratum with its own baseline hazard.
+
+    Who is at risk with whom is a matter of one site, so the stratified likelihood is a sum over sites; neither times nor risk sets travel.
+    Round 1 sums counts, values and squares for the scaler. Each later round sums likelihood, gradient and information at the current
+    coefficients; the server takes a Newton step, or goes half the way back where the last one has made the likelihood smaller.
+    """
+
+    def __init__(self, columns: int, ties: Ties, ridge: float) -> None:
+        self.columns, self.ridge, self.scaler = columns, ridge, Scaler(columns)
+        self.ties: Ties = ties
+
+    def start(self, *, seed: int) -> State:
+        """Return zero coefficients and an empty scaler.
+
+        `ready` is 0 until the scaler is known and 2 once a likelihood is; `best` are the coefficients of the largest likelihood so far,
+        `information` is that at `best`. All count in standard deviations of the columns.
+        """
+        del seed
+        p = self.columns
+        known = {"coefficients": np.zeros(p), "best": np.zeros(p), "likelihood": np.zeros(1), "information": np.zeros((p, p))}
+        return {**self.scaler.start(), **known}
+
+    def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int) -> State:
+        """Return one site's sums over x (n, columns) and y (n, 3): time, event and, where sites were put together, stratum."""
+        del seed
+        p = self.columns
+        sums = {**self.scaler.sums(x), "likelihood": np.zeros(1), "gradient": np.zeros(p), "information": np.zeros((p, p))}
+        if not state["ready"][0] or not len(x):
+            return sums
+        outcome, scaled = np.asarray(y, np.float64).reshape(len(x), 3), self.scaler.scaled(state, x)
+        for stratum in np.unique(outcome[:, 2]):
+            rows = outcome[:, 2] == stratum
+            value, gradient, information = partial_likelihood(scaled[rows], outcome[rows, 0], outcome[rows, 1], state["coefficients"], ties=self.ties)
+            sums["likelihood"] += value
+            sums["gradient"] += gradient
+            sums["information"] += (information + information.T) / 2
+        return sums
+
+    def combine(self, state: State, contributions: list[State], weights: list[float]) -> State:
+        """Set the scaler (first round), or take one safeguarded Newton step."""
+        del weights
+        total = total_of(contributions)
+        if not state["ready"][0]:
+            return self.scaler.found(state, total)
+        here = state["coefficients"]
+        value = float(total["likelihood"][0]) - 0.5 * self.ridge * float(here @ here)
+        best = float(state["likelihood"][0])
+        if state["ready"][0] > 1 and value < best - 1e-10 * max(1.0, abs(best)):
+            return {**state, "coefficients": (here + state["best"]) / 2}
+        bend = total["information"] + self.ridge * np.eye(self.columns)
+        # What no site can tell (a column that never changes) has no information: the shortest step leaves its coefficient at 0.
+        step = np.linalg.lstsq(bend, total["gradient"] - self.ridge * here, rcond=1e-12)[0]
+        known = {"best": here, "likelihood": np.array([value]), "information": bend, "ready": np.full(1, 2.0)}
+        return {**state, **known, "coefficients": here + step}
+
+    def check(self, contribution: State, state: State) -> None:
+        """Refuse sums of another shape, sums that are not finite, counts and likelihoods that cannot be, and an information that is none."""
+        same_layout(contribution, self.contribution(state, np.zeros((0, self.columns)), np.zeros((0, 3)), seed=0))
+        if not is_finite(contribution) or contribution["n"][0] < 0 or (contribution["squares"] < 0).any():
+            raise BadState("sums must be finite and counts positive")
+        if contribution["likelihood"][0] > 1e-9:
+            raise BadState("a partial likelihood is a product of shares")
+        check_semidefinite(contribution["information"], what="an information")
+
+    def predict(self, state: State, x: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the hazard relative to a patient of mean columns, shape (n, 1): higher is worse."""
+        return (self.scaler.scaled(state, x) @ state["coefficients"])[:, None]
+
+
+def hazard_table(state: State) -> dict[str, np.ndarray]:
+    """Return what a Cox model says of each column: log hazard ratio a unit, its standard error, z, each of shape (columns,).
+
+    The error of a column that the data say nothing about is infinite.
+
+    Parameters
+    ----------
+    state : dict
+        Of a `Cox` model after its last round.
+    """
+    values, vectors = np.linalg.eigh(state["information"])
+    told = values > 1e-12 * max(float(values.max(initial=0.0)), 1e-300)
+    variance = (vectors[:, told] ** 2 / values[told]).sum(1)
+    untold = (vectors[:, ~told] ** 2).sum(1) > 1e-9
+    error = np.where(untold, np.inf, np.sqrt(variance)) / state["scale"]
+    coefficient = state["coefficients"] / state["scale"]
+    return {"coefficient": coefficient, "standard_error": error, "z": coefficient / np.where(error > 0, error, np.inf)}
+
+
+def cox(inputs: int, outputs: int, *, ties: Ties = "efron", ridge: Annotated[float, Field(ge=0, le=1e6)] = 0.0) -> Cox:
+    """Build Cox's proportional hazards over `inputs` columns; the target is survival (``data.target = "survival"``).
+
+    Parameters
+    ----------
+    ties : str
+        How events at one time count: ``efron`` or ``breslow``.
+    ridge : float
+        Penalty ``ridge/2 * |coefficients|^2`` on standardised columns; 0 is the plain partial likelihood.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = cox(1, 2)
+    >>> x, y = np.array([[0.0], [1.0], [0.5], [2.0]]), np.array([[4.0, 1, 0], [2.0, 1, 0], [1.0, 1, 0], [3.0, 0, 0]])
+    >>> state = model.start(seed=0)
+    >>> for _ in range(8):
+    ...     state = model.combine(state, [model.contribution(state, x, y, seed=0)], [4])
+    >>> hazard_table(state)["coefficient"].round(6).tolist()
+    [-0.32074]
+    """
+    del outputs
+    return Cox(inputs, ties, ridge)
+
+
+SPEC = ModelSpec(
+    build=cox,
+    takes="table",
+    fit="sums",
+    task="survival",
+    counts={"n": "all"},
+    source="Cox, J R Stat Soc B 1972;34:187; strata and sums over sites: design of the federation modes (F-stat)",
+)
