@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-ct bench-federation bench-privacy privacy-table audit lock sbom wheel clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-ct bench-federation bench-privacy bench-strategies bench-hostile heart-table privacy-table audit lock sbom wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -69,6 +69,15 @@ bench-privacy: .venv/ready ## measure a step under differential privacy over a p
 privacy-table: .venv/ready ## accuracy without privacy and at epsilon 8, 4, 1: on the heart table (needs REAL_DATA), beside a published grid, and on the demo's phantoms
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.heart_privacy --plot docs/heart_privacy.svg
 	$(BIN)/python -m bench.demo_privacy
+
+heart-table: .venv/ready ## the published table of the heart data (needs REAL_DATA): strategies beside FLamby's figures, and one tuned on training patients alone
+	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.heart_table
+
+bench-strategies: .venv/ready ## where strategies matter: phantoms under label skew and scanner shift, all methods on real patches (needs REAL_DATA)
+	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.strategies
+
+bench-hostile: .venv/ready ## one of five sites lies: turned-round updates and a backdoor, for each robust strategy, on real patches (needs REAL_DATA)
+	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.hostile
 
 audit: .venv/ready ## canary audit of every trainer that claims privacy, and of each with every seeded bug; fails when one is missed
 	$(BIN)/python -m bench.audit

@@ -73,6 +73,35 @@ def simulate(
     typer.echo(report)
 
 
+@app.command(epilog="Example: fedild compare heart_disease --strategies fedavg,fedprox:mu=0.1,scaffold --seeds 5 --out runs/compare")
+def compare(
+    experiment: Annotated[str, typer.Argument(help="Name of a shipped experiment or path of a TOML.")],
+    strategies: Annotated[
+        str,
+        typer.Option(help="Strategies with commas between, or all; knobs and settings after colons: fedyogi:eta=0.03:train.epochs=2."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder, runs/compare-NAME by default; what is finished there is not run again, so a stopped command continues."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each strategy, with seeds from the experiment's on.")] = 5,
+    settings: Settings = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with real data, for experiments that use them.", envvar="FEDILD_REAL_DATA")] = None,
+    resume: Annotated[bool, typer.Option("--resume", hidden=True, help="What is finished is never run again, with this word or without.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run strategies with several seeds on the same sites; one page with curves, intervals, paired tests, cost, and who gains or loses."""
+    del resume
+    from sim.compare import compare as run
+    from sim.comparison.arms import arms_of
+    from sim.experiments import find
+
+    chosen = find(experiment, settings or [])
+    folder = out or Path("runs") / f"compare-{chosen.name}"
+    typer.echo(run(chosen, arms_of(strategies, chosen), folder, seeds=seeds, processes=processes, data=data, quiet=quiet))
+
+
 @app.command(epilog="Example: fedild phantom --out runs/hospitals --experiment fibrosis")
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for hospitals/ and truth/.")],
@@ -229,11 +258,12 @@ def federation_demo(
 
 
 @app.command(epilog="Example: fedild report runs/demo")
-def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
-    """Write the run's report.html anew from its files."""
+def report(run: Annotated[Path, typer.Argument(help="Run folder, or folder of a comparison.")]) -> None:
+    """Write the run's report.html, or the comparison's compare.html, anew from its files."""
+    from server.reports.comparison import write_comparison
     from server.reports.report import write_report
 
-    typer.echo(write_report(run))
+    typer.echo((write_comparison if (run / "compare.json").exists() else write_report)(run))
 
 
 @app.command(epilog="Example: fedild version")

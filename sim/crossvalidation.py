@@ -35,16 +35,10 @@ def cross_validate(run: Run, settings: Patches, data: Path | None, progress: Pro
         The data file is not there, or the experiment names no folds.
     """
     experiment, out = run.experiment, run.out
-    source = (data / settings.source) if data else Path(settings.source)
-    if not source.exists():
-        raise BadInput("this experiment needs its real data", value=settings.source, remedy="name their folder with --data or FEDILD_REAL_DATA")
     count = experiment.evaluation.folds
     if count is None:
         raise BadInput("a patch experiment is cross-validated", remedy="set evaluation.folds")
-    with np.load(source, allow_pickle=False) as file:
-        hu, label = file["hu"], file["label"]
-        label = file["names"][label].astype(str) if "names" in file else label.astype(str)
-        patients = file["patient"].astype(str) if "patient" in file else None
+    hu, label, patients = read_source(settings, data)
     fold_of = stratified_folds(hu, label, count, seed=experiment.seed, groups=patients)
     answers: dict[str, list[Any]] = {}
     folds: dict[str, dict[str, Any]] = {}
@@ -78,6 +72,23 @@ def cross_validate(run: Run, settings: Patches, data: Path | None, progress: Pro
 
     with run.clock.phase("report"):
         return write_report(out)
+
+
+def read_source(settings: Patches, data: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the patches (n, y, x) in Hounsfield units, the class name of each, and its patient where the file says.
+
+    Raises
+    ------
+    BadInput
+        The data file is not there.
+    """
+    source = (data / settings.source) if data else Path(settings.source)
+    if not source.exists():
+        raise BadInput("this experiment needs its real data", value=settings.source, remedy="name their folder with --data or FEDILD_REAL_DATA")
+    with np.load(source, allow_pickle=False) as file:
+        hu, label = file["hu"], file["label"]
+        label = file["names"][label].astype(str) if "names" in file else label.astype(str)
+        return hu, label, file["patient"].astype(str) if "patient" in file else None
 
 
 def stratified_folds(hu: np.ndarray, label: np.ndarray, count: int, *, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from client.selection import all_records, split_records
 from client.site import Site
 from client.training import FITTERS, PREDICTORS
 from client.training.fitter import round_seed
+from client.training.memory import Memory
 from client.training.personal_models import beside
 from client.training.records import Records
 from client.training.rules import rule_of
@@ -54,6 +57,25 @@ def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[floa
     records = Records.join([_records(site, settings, "all") for site in sites])
     found = PREDICTORS[spec_of(settings.model).fit](settings, read_state(Path(state)), records)
     return records.outcome.tolist(), found[:, 0].tolist()
+
+
+def predictions_at_home(
+    experiment: str, state: str, site: str, part: str, rule: Mapping[str, Any], at: tuple[str, int]
+) -> tuple[list[int], list[list[float]], list[str]]:
+    """Return what `predictions` does for one site, under the model that this site uses: with what is its own after a round.
+
+    `rule` is the strategy's half at the sites, `at` the run and the round.
+    """
+    settings, place = Experiment.from_json(experiment), Site.load(site)
+    records, received = _records(site, settings, part), read_state(Path(state))
+    if spec_of(settings.model).fit == "gradient":
+        from client.training.personal import personal_of
+
+        memory = Memory(place.workspace / "strategy", place.site.name, at[0], at[1] + 1, settings.digest)
+        own = personal_of(rule_of(rule, {}, memory)[0], settings, memory)
+        received = own.seen(received) if own else received
+    probabilities = PREDICTORS[spec_of(settings.model).fit](settings, received, records)
+    return records.labels.tolist(), probabilities.tolist(), list(records.names)
 
 
 def train_alone(experiment: str, sites: list[str], start: str, out: str, name: str) -> int:

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import deployment, federation, processes, rig, seeds
+from bench import deployment, federation, heart_table, processes, rig, seeds, strategies
 from bench.relay import Crossed, Relay
 from bench.timing import Arm, against, in_turns, ratios
 from shared_models.catalogue import initial_state
 from shared_models.core.files import write_json
 from shared_models.core.state import size_bytes
+from sim.check import faults
+from sim.comparison.arms import arms_of
+from sim.experiments import find
 
 ROOT = Path(__file__).parents[1]
 
@@ -187,6 +190,22 @@ def test_a_process_is_known_by_its_supervisors_mark(tmp_path: Path) -> None:
         assert all(reading.peak_rss_mb >= reading.rss_mb >= reading.pss_mb > 1 for reading in sample.readings.values())
     finally:
         child.communicate(b"\n")
+
+
+def test_the_published_figures_are_those_that_the_data_came_with() -> None:
+    means = {name: sum(figures) / len(figures) for name, (_, figures) in heart_table.PUBLISHED.items()}
+    told = {"FedAvg": 0.685, "FedProx": 0.685, "SCAFFOLD": 0.684, "FedAdam": 0.726, "FedYogi": 0.731}
+    assert means == {name: pytest.approx(figure, abs=6e-4) for name, figure in told.items()}
+    experiment = find("heart_disease", [])
+    for arm in arms_of(",".join({*heart_table.CANDIDATES, *(words for words, _ in heart_table.PUBLISHED.values())}), experiment):
+        assert not faults(arm.of(experiment, seed=42))
+
+
+@pytest.mark.parametrize("name", strategies.PHANTOMS)
+def test_the_arms_of_the_strategy_bench_are_sound(name: str) -> None:
+    experiment = find(name, [])
+    for arm in arms_of(",".join(strategies.METHODS), experiment):
+        assert not faults(arm.of(experiment, seed=0))
 
 
 def test_the_relay_passes_all_bytes_on_and_counts_them() -> None:

@@ -89,6 +89,11 @@ def _chosen(table: Mapping[str, MetricSpec], classes: Sequence[str], metrics: Se
     }
 
 
+def metric_rows(spec: MetricSpec, labels: NDArray[np.int64], probabilities: NDArray[np.float64], counts: Counts) -> Rows:
+    """Return a metric for each row of counts, shape (rows,): how often each of the n cases counts, shape (rows, n); NaN is undefined."""
+    return _in_blocks(spec.function, labels, probabilities, counts)
+
+
 def _in_blocks(function: Any, y: NDArray[np.int64], p: NDArray[np.float64], counts: Counts) -> Rows:
     step = max(1, CELLS_AT_ONCE // max(1, y.size))
     return np.concatenate([function(y, p, counts[start : start + step]) for start in range(0, len(counts), step)])
