@@ -29,7 +29,7 @@ from client.dicom.read import Reading, read_series
 from client.dicom.residue import residue
 from client.dicom.scan import Series, group, list_files
 from client.dicom.slices import Dismissed, SliceFile
-from client.features import FEATURES
+from client.features import FEATURES, doubled
 from client.features.densitometry import densitometry
 from client.intake.batch import stamp_of, take_in, worked_off
 from client.intake.queue import Queue
@@ -41,7 +41,7 @@ from client.processes import NO_LIMITS, Limits, Lost, Processes
 from client.segmentation import SEGMENTERS
 from client.thumbnail import thumbnail
 from shared_models.core.choices import pick
-from shared_models.core.errors import BadInput, BadStudy
+from shared_models.core.errors import BadChoice, BadInput, BadStudy
 from shared_models.core.files import canonical_json, sha256, write_atomic, write_json
 from shared_models.experiment import Preparation
 
@@ -250,13 +250,15 @@ def check_preparation(preparation: Preparation) -> None:
     Raises
     ------
     BadChoice
-        Naming the entry and what was probably meant.
+        Naming the entry and what was probably meant; or two families that give the same columns.
     """
     pick(SEGMENTERS, preparation.segmenter, kind="segmenter")
     for choice in preparation.steps:
         pick(STEPS, choice, kind="step")
     for choice in preparation.features:
         pick(FEATURES, choice, kind="feature family")
+    if twice := doubled(preparation.features):
+        raise BadChoice("every feature must have a column of its own", value=twice[:3], remedy="list a feature family once")
 
 
 def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, workspace: Path, options: dict[str, bool]) -> Study | Dismissed:

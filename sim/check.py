@@ -20,7 +20,7 @@ from sim.tables import function_of
 
 def faults(experiment: Experiment) -> list[str]:
     """Return every fault of an experiment that its own schema cannot see: names, knobs, and parts that do not fit together."""
-    from client.features import FEATURES
+    from client.features import FEATURES, doubled
     from client.preprocessing import STEPS
     from client.segmentation import SEGMENTERS
     from client.training import PRIVATE_FITTERS
@@ -53,6 +53,8 @@ def faults(experiment: Experiment) -> list[str]:
     ):
         for number, choice in enumerate(choices):
             look(f"{place}.{number}", table, kind, choice)
+    if not any(fault.startswith("preparation.features") for fault in found) and (twice := doubled(experiment.preparation.features)):
+        found.append(f"preparation.features: {len(twice)} columns are given twice, such as {twice[0]!r}; list a family once")
     metrics = SURVIVAL_METRICS if experiment.data.target == "survival" else METRICS
     if experiment.evaluation.headline not in metrics:
         found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(metrics))})")

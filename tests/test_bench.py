@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
     ("name", "columns"),
     [
         ("federation", ("seconds: median (range)", "peak MB", "default backend / plain loop, one thread")),
-        ("aggregation", ("ours / copy", "Flower / ours", "models of memory")),
+        ("aggregation", ("trimmed_mean", "/ copy", "Flower's / it", "models of memory", "exact_sum", "union")),
         ("ct_steps", ("ours, ms a slice", "ours / theirs", "measuring sharpness")),
         ("radiomics", ("family", "ours, s", "pyradiomics-bhklab")),
         ("studies", ("s per phantom volume", "s per prepared study", "segmenting")),

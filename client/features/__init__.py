@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from client.features.densitometry import densitometry, densitometry_names
@@ -71,6 +72,20 @@ def feature_names(families: Iterable[Choice]) -> tuple[str, ...]:
     'left_original_shape_Elongation'
     """
     return tuple(name for family in families for name in _names(family))
+
+
+def doubled(families: Iterable[Choice]) -> tuple[str, ...]:
+    """Return the columns that more than one of `families` would give, as when one is listed twice with other knobs: the last would win.
+
+    Examples
+    --------
+    >>> doubled([Choice(name="shape"), Choice(name="shape", side="left")])
+    ()
+    >>> doubled([Choice(name="lbp"), Choice(name="densitometry"), Choice(name="densitometry")])[:1]
+    ('whole_haa_percent',)
+    """
+    counts = Counter(feature_names(families))
+    return tuple(name for name, count in counts.items() if count > 1)
 
 
 def _names(family: Choice) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from client.cases.volume import Volume
-from client.segmentation.fuzzy_cmeans import CentresHu, CloseMm, Clusters, Fuzzifier, clustered, coarse_hu, segment_clusters
+from client.segmentation.fuzzy_cmeans import CentresHu, CloseMm, Clusters, Fuzzifier, by_clusters
 from shared_models.core.arrays import HU, Mask
 
 
@@ -46,8 +46,7 @@ def enfcm(
     -----
     Szilagyi et al., "MR brain image segmentation using an enhanced fuzzy c-means algorithm", EMBC 2003.
     """
-    image = enfcm_image(coarse_hu(volume), mixing=mixing)
-    return segment_clusters(volume, image, clustered(image, clusters, fuzzifier, centres_hu), close_mm)
+    return by_clusters(volume, lambda hu: enfcm_image(hu, mixing=mixing), clusters, fuzzifier, close_mm, centres_hu)
 
 
 def enfcm_image(hu: HU, *, mixing: float = 3.8) -> HU:
@@ -62,6 +61,9 @@ def enfcm_image(hu: HU, *, mixing: float = 3.8) -> HU:
     """
     around = np.full((1, 3, 3), 1 / 8, np.float32)
     around[0, 1, 1] = 0
-    mean = np.zeros_like(hu)
+    mean = np.empty_like(hu)
     ndimage.convolve(hu, around, output=mean, mode="nearest")
-    return ((hu + mixing * mean) / (1 + mixing)).astype(np.float32)
+    mean *= mixing
+    mean += hu
+    mean /= 1 + mixing
+    return mean

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from client.cases.volume import Volume
-from client.segmentation.fuzzy_cmeans import CentresHu, CloseMm, Clusters, Fuzzifier, clustered, coarse_hu, segment_clusters
+from client.segmentation.fuzzy_cmeans import CentresHu, CloseMm, Clusters, Fuzzifier, by_clusters
 from shared_models.core.arrays import HU, Mask
 
 BLOCK = 16
@@ -50,8 +50,7 @@ def fgfcm(
     Cai, Chen & Zhang, "Fast and robust fuzzy c-means clustering algorithms incorporating local information for image segmentation", Pattern
     Recognition 2007, equations 11 to 16.
     """
-    image = fgfcm_image(coarse_hu(volume), spatial=spatial, grey=grey)
-    return segment_clusters(volume, image, clustered(image, clusters, fuzzifier, centres_hu), close_mm)
+    return by_clusters(volume, lambda hu: fgfcm_image(hu, spatial=spatial, grey=grey), clusters, fuzzifier, close_mm, centres_hu)
 
 
 def fgfcm_image(hu: HU, *, spatial: float = 3.0, grey: float = 6.0) -> HU:

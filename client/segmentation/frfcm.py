@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 import numpy as np
@@ -18,10 +19,9 @@ from client.segmentation.fuzzy_cmeans import (
     Clusters,
     Fuzzifier,
     border_hu,
+    by_clusters,
     clustered,
-    coarse_hu,
     nearest_cluster,
-    segment_clusters,
 )
 from shared_models.blocks.fuzzy import Doubles, FuzzyFit, memberships
 from shared_models.core.arrays import HU, Mask
@@ -64,9 +64,8 @@ def frfcm(
     Lei et al., "Significantly fast and robust fuzzy c-means clustering algorithm based on morphological reconstruction and membership
     filtering", IEEE Trans Fuzzy Syst 2018.
     """
-    image = frfcm_image(coarse_hu(volume), radius=radius)
-    fit = clustered(image, clusters, fuzzifier, centres_hu)
-    return segment_clusters(volume, image, fit, close_mm, air=_is_air(image, fit, radius, fuzzifier))
+    air = functools.partial(_is_air, radius=radius, fuzzifier=fuzzifier)
+    return by_clusters(volume, lambda hu: frfcm_image(hu, radius=radius), clusters, fuzzifier, close_mm, centres_hu, air)
 
 
 def frfcm_image(hu: HU, *, radius: int = 1) -> HU:
@@ -109,7 +108,10 @@ def frfcm_labels(hu: HU, *, radius: int = 1, clusters: int = 3, fuzzifier: float
 def _is_air(image: HU, fit: FuzzyFit, radius: int, fuzzifier: float) -> Bits:
     # the memberships of all clusters below the border, together, after their median
     table = memberships(LEVELS_HU, fit.centres, fuzzifier=fuzzifier)[fit.centres < border_hu(fit)].sum(axis=0)
-    return _smoothed(image, table, radius) > 0.5
+    air = np.empty(image.shape, bool)
+    for z in range(len(image)):
+        air[z] = _smoothed(image[z : z + 1], table, radius)[0] > 0.5
+    return air
 
 
 def _smoothed(image: HU, table: Doubles, radius: int) -> HU:

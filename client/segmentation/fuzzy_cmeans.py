@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -17,6 +19,8 @@ from shared_models.core.arrays import HU, Mask
 from shared_models.core.errors import BadChoice, BadStudy
 
 COARSE_MM = 1.6
+MOST_VOXELS = 30_000_000
+"""Voxels of the coarse grid: each takes some twenty bytes on the way."""
 LOWEST_HU, HIGHEST_HU = -1024, 200
 """Grey values beyond are counted at the end: bone is tissue, padding is air."""
 LEVELS_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
@@ -57,14 +61,61 @@ def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier
     -----
     Bezdek, Pattern Recognition with Fuzzy Objective Function Algorithms, 1981.
     """
-    coarse = coarse_hu(volume)
-    return segment_clusters(volume, coarse, clustered(coarse, clusters, fuzzifier, centres_hu), close_mm)
+    return by_clusters(volume, lambda hu: hu, clusters, fuzzifier, close_mm, centres_hu)
 
 
-def coarse_hu(volume: Volume) -> HU:
-    """Return the volume on the coarse grid, within the grey values that are counted."""
-    fz, fy, fx = coarse_steps(volume, COARSE_MM)
-    return np.clip(volume.hu[::fz, ::fy, ::fx], LOWEST_HU, HIGHEST_HU)
+def by_clusters(
+    volume: Volume,
+    smoothed: Callable[[HU], HU],
+    clusters: int,
+    fuzzifier: float,
+    close_mm: float,
+    centres_hu: tuple[float, ...] = (),
+    is_air: Callable[[HU, FuzzyFit], Bits] | None = None,
+) -> Mask:
+    """Return the mask of the lungs among what the clusters of a smoothed image say is air: what all fuzzy segmenters share.
+
+    Parameters
+    ----------
+    volume : Volume
+        Hounsfield units, shape (z, y, x).
+    smoothed : callable
+        The image that the clusters are fitted to, from the coarse grid's HU, within the grey values that are counted.
+    clusters, fuzzifier, close_mm, centres_hu
+        As in `fuzzy_cmeans`.
+    is_air : callable, optional
+        From that image and the clusters, where something else than the nearest centre decides.
+
+    Raises
+    ------
+    BadStudy
+        ``NO_LUNG``.
+    """
+    coarse_mm = grid_mm(volume)
+    fz, fy, fx = coarse_steps(volume, coarse_mm)
+    image = smoothed(np.clip(volume.hu[::fz, ::fy, ::fx], LOWEST_HU, HIGHEST_HU))
+    fit = clustered(image, clusters, fuzzifier, centres_hu)
+    below_hu = border_hu(fit)
+    air = image < below_hu if is_air is None else is_air(image, fit)
+    del image
+    lungs = find(volume, lambda _: air, coarse_mm=coarse_mm)
+    closed = close_gaps(lungs.air, close_mm, lungs.spacing_mm) & ~lungs.airway
+    return onto(volume, lungs, lungs.air, part(closed, lungs.spacing_mm, lungs.middle), below_hu)
+
+
+def grid_mm(volume: Volume) -> float:
+    """Return the coarse grid's least voxel side, grown until the grid has no more voxels than `MOST_VOXELS`.
+
+    Examples
+    --------
+    >>> whole = np.broadcast_to(np.float32(0), (300, 512, 512))
+    >>> grid_mm(Volume(whole, (1.0, 0.7, 0.7))), round(grid_mm(Volume(whole, (1.0, 0.9, 0.9))), 2)
+    (1.6, 1.8)
+    """
+    coarse_mm = COARSE_MM
+    while math.prod(-(-n // step) for n, step in zip(volume.hu.shape, coarse_steps(volume, coarse_mm), strict=True)) > MOST_VOXELS:
+        coarse_mm *= 1.125
+    return coarse_mm
 
 
 def histogram(hu: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -121,26 +172,3 @@ def border_hu(fit: FuzzyFit) -> float:
     """
     below = int(np.diff(fit.centres).argmax())
     return float(fit.centres[below : below + 2].mean())
-
-
-def segment_clusters(volume: Volume, image: HU, fit: FuzzyFit, close_mm: float, *, air: Bits | None = None) -> Mask:
-    """Return the mask of the lungs among what the clusters say is air.
-
-    Parameters
-    ----------
-    volume : Volume
-        The volume.
-    image : ndarray of float32, shape of the coarse grid
-        What the clusters were fitted to.
-    fit : FuzzyFit
-        Centres.
-    close_mm : float
-        Width of the gaps to close inside each slice, millimetres.
-    air : ndarray of bool, shape of the coarse grid, optional
-        Air and lung, where something else than the nearest centre decides.
-    """
-    below_hu = border_hu(fit)
-    is_air = image < below_hu if air is None else air
-    lungs = find(volume, lambda _: is_air, coarse_mm=COARSE_MM)
-    closed = close_gaps(lungs.air, close_mm, lungs.spacing_mm) & ~lungs.airway
-    return onto(volume, lungs, lungs.air, part(closed, lungs.spacing_mm, lungs.middle), below_hu)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from server.strategies.blocks import by_piece
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy, mean_of
 from shared_models.core.arrays import State
@@ -39,10 +40,13 @@ def adaptive(second: Second, *, eta: float, beta_1: float, tau: float, weighting
         for key, value in current.items():
             if value.dtype.kind != "f":
                 continue
-            delta = (result[key] - value).astype(np.float32)
-            own[f"m/{key}"] = beta_1 * own[f"m/{key}"] + np.float32(1 - beta_1) * delta
-            own[f"v/{key}"] = second(own[f"v/{key}"], delta)
-            result[key] = (value + eta * own[f"m/{key}"] / (np.sqrt(own[f"v/{key}"]) + tau)).astype(value.dtype)
+            was = own[f"m/{key}"], own[f"v/{key}"]
+            own[f"m/{key}"], own[f"v/{key}"] = np.empty(value.shape, np.float32), np.empty(value.shape, np.float32)
+            for now, old, m, v, old_m, old_v in by_piece(result[key], value, own[f"m/{key}"], own[f"v/{key}"], *was):
+                delta = (now - old).astype(np.float32)
+                m[:] = beta_1 * old_m + np.float32(1 - beta_1) * delta
+                v[:] = second(old_v, delta)
+                now[:] = old + eta * m / (np.sqrt(v) + tau)
         return result, own
 
     return Strategy(aggregate, start)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
+from server.strategies.blocks import BLOCK, CACHED, Flat, Rows, pieces
+from server.strategies.ranks import ranks
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
 from shared_models.core.arrays import State
 
 
-def columnwise(centre: Callable[[np.ndarray], np.ndarray]) -> Strategy:
-    """Build a strategy from ``centre(values of shape (sites, n)) -> (n,)``; whole numbers are rounded to the nearest."""
+def columnwise(cut: Callable[[int], int]) -> Strategy:
+    """Build a strategy that averages each parameter, one vote a site, without the ``cut(sites)`` smallest and as many of the largest.
+
+    Whole numbers are rounded to the nearest.
+    """
 
     def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:
-        result = {key: np.empty(value.size, value.dtype) for key, value in current.items()}
-        for key, part, values in spool.columns(current):
-            found = centre(values)
-            result[key][part] = np.rint(found) if result[key].dtype.kind in "iub" else found
-        return {key: result[key].reshape(value.shape) for key, value in current.items()}, own
+        sites, result = len(spool.replies), Flat(current)
+        first = cut(sites)
+
+        def visit(rows: Rows) -> None:
+            for piece in pieces(rows.part, min(BLOCK, CACHED // sites)):
+                total = rows.room("total", piece.stop - piece.start)
+                total[:] = 0
+                for values in ranks(rows.read(piece), first, sites - first):
+                    total += values
+                result.put(rows.run, piece, total / (sites - 2 * first))
+
+        spool.walk(current, visit)
+        return result.state(), own
 
     return Strategy(aggregate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from server.strategies.blocks import BLOCK, CACHED, Rows, pieces
 from server.strategies.replies import Spool
 from shared_models.core.arrays import State
 
@@ -22,12 +23,17 @@ def products(current: State, spool: Spool) -> np.ndarray:
            [ 8.,  4.]])
     >>> spool.clear()
     """
-    total = np.zeros((len(spool.replies), len(spool.replies)))
-    for key, part, values in spool.columns(current):
-        if current[key].dtype.kind == "f":
-            values -= current[key].reshape(-1)[part]
-            total += values @ values.T
-    return total
+    sites = len(spool.replies)
+
+    def visit(rows: Rows) -> np.ndarray:
+        total = np.zeros((sites, sites))
+        for piece in pieces(rows.part, min(BLOCK, CACHED // sites)) if rows.run.dtype.kind == "f" else ():
+            changes = rows.room("changes", sites, piece.stop - piece.start)
+            np.subtract(rows.read(piece), rows.run.of(current, piece), out=changes, dtype=np.float64)
+            total += changes @ changes.T
+        return total
+
+    return sum(spool.walk(current, visit), np.zeros((sites, sites)))
 
 
 def norms(gram: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from server.strategies.blocks import by_piece
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy, StrategySpec, mean_of
 from shared_models.core.arrays import State
@@ -40,8 +41,10 @@ def fedavgm(
         for key, value in current.items():
             if value.dtype.kind != "f":
                 continue
-            own[f"v/{key}"] = momentum * own[f"v/{key}"] + (result[key] - value).astype(np.float32)
-            result[key] = (value + eta * own[f"v/{key}"]).astype(value.dtype)
+            was, own[f"v/{key}"] = own[f"v/{key}"], np.empty(value.shape, np.float32)
+            for now, old, v, old_v in by_piece(result[key], value, own[f"v/{key}"], was):
+                v[:] = momentum * old_v + (now - old).astype(np.float32)
+                now[:] = old + eta * v
         return result, own
 
     return Strategy(aggregate, start)

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from server.strategies.blocks import by_piece
 from server.strategies.fednova import STATISTICS
 from server.strategies.known import WEIGHT, counted, nobody, told
 from server.strategies.replies import Spool
@@ -37,8 +38,10 @@ def feddyn(model: None, *, alpha: Annotated[float, Field(gt=0)] = 0.1) -> Strate
         result, sites = spool.weighted_mean(current, [1.0] * answered), sum(key.startswith(WEIGHT) for key in own)
         for key, value in current.items():
             if value.dtype.kind == "f" and not key.endswith(STATISTICS):
-                own[SUM + key] = (own[SUM + key] + answered * (result[key].astype(np.float64) - value)).astype(value.dtype)
-                result[key] = (result[key] + own[SUM + key] / sites).astype(value.dtype)
+                was, own[SUM + key] = own[SUM + key], np.empty(value.shape, value.dtype)
+                for now, old, moved, old_moved in by_piece(result[key], value, own[SUM + key], was):
+                    moved[:] = old_moved + answered * (now.astype(np.float64) - old)
+                    now[:] = now + moved / sites
         return result, own
 
     return Strategy(aggregate, start, rule={"name": "feddyn", "alpha": alpha}, sends=told)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from server.strategies.blocks import by_piece
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy, StrategySpec, site_weights
 from shared_models.core.arrays import State
@@ -60,15 +61,15 @@ def fednova(
     def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:
         weights = np.array(site_weights(spool, weighting)) / sum(site_weights(spool, weighting))
         taken = np.array([equivalent_steps(reply.steps, momentum=momentum, pull=mu * (lr or 0.0) * spool.factor) for reply in spool.replies])
-        result = spool.weighted_mean(current, list(weights / taken))
         reach = float((weights * taken).sum() * (weights / taken).sum())
         moved = {key for key, value in current.items() if value.dtype.kind == "f" and not key.endswith(STATISTICS)}
-        averaged = spool.weighted_mean(current, list(weights)) if moved != current.keys() else {}
+        result, *averaged = spool.weighted_means(current, [weights / taken, weights][: 1 + (moved != current.keys())])
         for key, value in current.items():
             if key in moved:
-                result[key] = (value + reach * (result[key].astype(np.float64) - value)).astype(value.dtype)
+                for now, old in by_piece(result[key], value):
+                    now[:] = old + reach * (now.astype(np.float64) - old)
             else:
-                result[key] = averaged[key]
+                result[key] = averaged[0][key]
         return result, own
 
     return Strategy(aggregate, rule={"name": "fedprox", "mu": mu} if mu else {"name": "plain"})

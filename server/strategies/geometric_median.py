@@ -39,7 +39,7 @@ def geometric_median(
     def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:
         apart = squared_distances(products(current, spool))
         votes = np.array(site_weights(spool, weighting))
-        return spool.weighted_mean(current, list(weiszfeld(apart, votes / votes.sum(), smoothing=smoothing, iterations=iterations))), own
+        return spool.weighted_mean(current, weiszfeld(apart, votes / votes.sum(), smoothing=smoothing, iterations=iterations)), own
 
     return Strategy(aggregate)
 

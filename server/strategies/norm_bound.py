@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from server.strategies.blocks import by_piece
 from server.strategies.distances import norms, products
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy, StrategySpec, site_weights
@@ -37,11 +38,14 @@ def norm_bound(model: None, *, bound: Annotated[float, Field(gt=0)] | None = Non
         share = float(bounded.sum())
         if not share > 0:  # more than half of the sites changed nothing, and nothing else may be more
             return dict(current), own
-        result = spool.weighted_mean(current, list(bounded))
         counters = {key for key, value in current.items() if value.dtype.kind != "f"}
-        plain = spool.weighted_mean(current, list(weights)) if counters else {}
+        result, *plain = spool.weighted_means(current, [bounded, weights][: 1 + bool(counters)])
         for key, value in current.items():
-            result[key] = plain[key] if key in counters else (value + share * (result[key].astype(np.float64) - value)).astype(value.dtype)
+            if key in counters:
+                result[key] = plain[0][key]
+                continue
+            for now, old in by_piece(result[key], value):
+                now[:] = old + share * (now.astype(np.float64) - old)
         return result, own
 
     return Strategy(aggregate)

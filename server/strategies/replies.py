@@ -7,42 +7,25 @@ new model and a few blocks, however many sites there are, and every byte is read
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
 import shutil
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from server.strategies.blocks import BLOCK, Blocks, Flat, Found, Rows, pieces
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
 from shared_models.core.files import read_state, state_parts, write_atomic
 
-BLOCK = 1 << 14
-"""Values of one site that are summed at a time."""
-
 GROUP = 8
-"""Sites whose blocks are held at a time."""
+"""Sites whose blocks are held in float64 at a time."""
 
-_TYPES = {
-    "F32": np.float32,
-    "F64": np.float64,
-    "F16": np.float16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-    "BOOL": np.bool_,
-    "I8": np.int8,
-    "I16": np.int16,
-}
+
+Weights: TypeAlias = Sequence[float] | np.ndarray
+"""One number a site, in the order of the sites' names."""
 
 
 @dataclass(frozen=True)
@@ -99,20 +82,20 @@ class Spool:
         for reply in self.replies:
             yield read_state(reply.path)
 
-    def columns(self, like: State) -> Iterator[tuple[str, slice, np.ndarray]]:
-        """Walk over all parameters in blocks: ``(key, flat slice, values of shape (sites, block))`` in float64.
+    def walk(self, like: State, visit: Callable[[Rows], Found]) -> list[Found]:
+        """Call ``visit(rows)`` over all parameters of all sites, as `Blocks.walk` does.
 
-        Robust strategies (median, trimmed mean) need all sites' values of a parameter at once; this gives them at the memory of a block.
+        Raises
+        ------
+        BadState
+            No replies, or one of another layout.
         """
-        with _Files(self.replies, like) as files:
-            for key in sorted(like):
-                for start in range(0, like[key].size, BLOCK):
-                    part = slice(start, min(start + BLOCK, like[key].size))
-                    values = np.empty((len(files), part.stop - start), like[key].dtype)
-                    files.read(files.starts[key] + start * values.itemsize, values, key=key)
-                    yield key, part, values.astype(np.float64)
+        if not self._replies:
+            raise BadState("a round needs replies", value=0)
+        with Blocks([reply.path for reply in self.replies], like) as blocks:
+            return blocks.walk(visit)
 
-    def weighted_mean(self, like: State, weights: list[float]) -> State:
+    def weighted_mean(self, like: State, weights: Weights) -> State:
         """Return ``sum_i w_i x_i / sum_i w_i`` with the keys, shapes and types of `like`.
 
         Integer keys (counters) are rounded to the nearest integer.
@@ -122,91 +105,35 @@ class Spool:
         BadState
             No replies, weights that do not sum to a positive number, or a reply of another layout.
         """
-        replies = self.replies
-        total = float(sum(weights))
-        if not replies or len(weights) != len(replies) or not total > 0:
-            raise BadState("a mean needs replies and a positive total weight", value=(len(replies), total))
-        shares = np.array([w / total for w in weights])
-        result: State = {}
-        with _Files(replies, like) as files:
-            for keys in _runs(like):
-                # All keys of one type lie side by side in the files and so in the result: a network is a few long sums, not hundreds.
-                flat = np.empty(sum(like[key].size for key in keys), like[keys[0]].dtype)
-                block, sums, more = np.empty((min(GROUP, len(files)), BLOCK), flat.dtype), np.empty(BLOCK), np.empty(BLOCK)
-                for start in range(0, flat.size, BLOCK):
-                    n = min(BLOCK, flat.size - start)
-                    for first in range(0, len(files), GROUP):
-                        rows = block[: min(GROUP, len(files) - first), :n]
-                        files.read(files.starts[keys[0]] + start * flat.itemsize, rows, key=keys[0], first=first)
-                        np.einsum("i,ij->j", shares[first : first + len(rows)], rows, out=(more if first else sums)[:n])
+        return self.weighted_means(like, [weights])[0]
+
+    def weighted_means(self, like: State, weightings: Sequence[Weights]) -> list[State]:
+        """Return `weighted_mean` under each of the weightings; the files are read once."""
+        totals, sites = [float(sum(weights)) for weights in weightings], len(self._replies)
+        if not sites or any(len(weights) != sites or not total > 0 for weights, total in zip(weightings, totals, strict=True)):
+            raise BadState("a mean needs replies and a positive total weight", value=(sites, totals))
+        shares = [np.array([weight / total for weight in weights]) for weights, total in zip(weightings, totals, strict=True)]
+        results = [Flat(like) for _ in weightings]
+
+        def visit(rows: Rows) -> None:
+            # In float64: the roundings of many sites must not show in the result.
+            wide, sums, more = rows.room("wide", min(GROUP, sites), BLOCK), rows.room("sums", len(shares), BLOCK), rows.room("more", BLOCK)
+            for piece in pieces(rows.part):
+                n = piece.stop - piece.start
+                for first in range(0, sites, GROUP):
+                    group = wide[: min(GROUP, sites - first), :n]
+                    np.copyto(group, rows.read(piece, first, len(group)))
+                    for share, total in zip(shares, sums, strict=True):
+                        np.matmul(share[first : first + len(group)], group, out=(more if first else total)[:n])
                         if first:
-                            sums[:n] += more[:n]
-                    flat[start : start + n] = np.rint(sums[:n]) if flat.dtype.kind in "iub" else sums[:n]
-                at = 0
-                for key in keys:
-                    result[key] = flat[at : at + like[key].size].reshape(like[key].shape)
-                    at += like[key].size
-        return {key: result[key] for key in like}
+                            total[:n] += more[:n]
+                for result, total in zip(results, sums, strict=True):
+                    result.put(rows.run, piece, total[:n])
+
+        self.walk(like, visit)
+        return [result.state() for result in results]
 
     def clear(self) -> None:
         """Forget the replies and remove their files."""
         self._replies.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _order(like: State) -> list[str]:
-    return sorted(like, key=lambda key: (-like[key].dtype.itemsize, key))  # as `state_parts` writes them
-
-
-def _runs(like: State) -> Iterator[list[str]]:
-    """Give the keys of `like` as they follow each other in a file, one list for each stretch of one type."""
-    for _, keys in itertools.groupby(_order(like), key=lambda key: like[key].dtype):
-        yield list(keys)
-
-
-class _Files:
-    """The spooled replies, read by blocks with plain reads: mapped pages would count as memory."""
-
-    def __init__(self, replies: list[Reply], like: State) -> None:
-        self.starts: dict[str, int] = {}
-        end = 0
-        for key in _order(like):
-            self.starts[key] = end
-            end += like[key].nbytes
-        self._like, self._numbers, self._bodies = like, [], []
-        try:
-            for reply in replies:
-                self._open(reply)
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def _open(self, reply: Reply) -> None:
-        number = os.open(reply.path, os.O_RDONLY)
-        self._numbers.append(number)
-        (length,) = struct.unpack("<Q", os.pread(number, 8, 0))
-        head: dict[str, Any] = json.loads(os.pread(number, length, 8))
-        head.pop("__metadata__", None)
-        for key in head.keys() | self._like.keys():
-            entry, like = head.get(key), self._like.get(key)
-            wanted = None if like is None else (list(like.shape), like.dtype, self.starts[key])
-            if entry is None or (entry["shape"], np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"][0]) != wanted:
-                raise BadState("a spooled reply has the layout of the global model", value=key)
-        self._bodies.append(8 + length)
-
-    def read(self, start: int, rows: np.ndarray, *, key: str, first: int = 0) -> None:
-        """Fill `rows` with the values that lie at byte `start` of the files from number `first` on, one file a row."""
-        for row, number, body in zip(rows, self._numbers[first:], self._bodies[first:], strict=False):
-            if os.preadv(number, [row], body + start) != row.nbytes:
-                raise BadState("a spooled reply must be whole", value=key)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __enter__(self) -> _Files:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._numbers:
-            os.close(number)
-        self._numbers.clear()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from server.strategies.blocks import by_piece
 from server.strategies.known import WEIGHT, counted, nobody, told, total_weight
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy, StrategySpec
@@ -42,16 +43,19 @@ def scaffold(model: None, *, eta: Annotated[float, Field(gt=0)] = 1.0, weighting
         return {VARIATE + key.removeprefix(SUM): (value / total).astype(value.dtype) for key, value in sums.items()}
 
     def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:
-        drift, own = mean_drift(own), counted(own, spool, weighting)
+        known, own = total_weight(own), counted(own, spool, weighting)
         weights = np.array([float(own[WEIGHT + reply.site]) for reply in spool.replies])
         a_step = weights / np.array([max(1, reply.steps) * spool.factor for reply in spool.replies])
-        result, steady = spool.weighted_mean(current, list(weights)), spool.weighted_mean(current, list(a_step))
+        result, steady = spool.weighted_means(current, [weights, a_step])
         for key, value in current.items():
             if value.dtype.kind != "f":
                 continue
-            change = a_step.sum() * (value.astype(np.float64) - steady[key]) - weights.sum() * drift.get(VARIATE + key, np.zeros((), value.dtype))
-            own[SUM + key] = (own[SUM + key] + change).astype(value.dtype)
-            result[key] = result[key] if eta == 1 else (value + eta * (result[key] - value)).astype(value.dtype)
+            was, own[SUM + key] = own[SUM + key], steady[key]  # the memory is used again
+            for now, old, drifted, old_drifted in by_piece(result[key], value, steady[key], was):
+                drift = (old_drifted / known).astype(value.dtype) if known else 0.0  # as it was sent
+                drifted[:] = old_drifted + a_step.sum() * (old.astype(np.float64) - drifted) - weights.sum() * drift
+                if eta != 1:
+                    now[:] = old + eta * (now - old)
         return result, own
 
     return Strategy(aggregate, start, rule={"name": "scaffold"}, sends=lambda own: mean_drift(own) | told(own))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from server.strategies.replies import BLOCK, Spool
+from server.strategies.blocks import BLOCK
+from server.strategies.replies import Spool
 from shared_models.core.errors import BadState
 from shared_models.core.state import digest
 
@@ -67,9 +69,6 @@ def test_arrays_longer_than_a_block(tmp_path: Path) -> None:
     spool = spooled(tmp_path / "s", states, SITES)
     exact = np.mean([states[site]["w"].astype(np.float64) for site in SITES], axis=0)
     np.testing.assert_allclose(spool.weighted_mean(states["alpha"], [1.0] * 5)["w"], exact, rtol=1e-6, atol=1e-9)
-    columns = [values.copy() for key, _, values in spool.columns(states["alpha"]) if key == "w"]
-    assert len(columns) == 2
-    np.testing.assert_array_equal(np.concatenate(columns, 1), np.stack([states[site]["w"].ravel() for site in sorted(SITES)]))
 
 
 def _peak(folder: Path, sites: int) -> int:
@@ -86,8 +85,9 @@ def _peak(folder: Path, sites: int) -> int:
     return peak
 
 
-def test_memory_does_not_grow_with_a_model_a_site(tmp_path: Path) -> None:
-    # Each site costs one block buffer; a model a site would be 12 x 1.6 MB.
+def test_memory_does_not_grow_with_a_model_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each site costs one block buffer; a model a site would be 12 x 1.6 MB. By one thread: two do not always overlap.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     few, many = _peak(tmp_path / "4", 4), _peak(tmp_path / "16", 16)
     assert many - few < 12 * (BLOCK * 8 + 20_000)
     _peak(tmp_path / "again", 4)  # nothing is kept between calls

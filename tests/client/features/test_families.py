@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from client.cases.prepared import Prepared
-from client.features import FEATURE_NAMES, FEATURES, feature_names
+from client.features import FEATURE_NAMES, FEATURES, doubled, feature_names
+from client.prepare import check_preparation
 from shared_models.core.choices import Choice, knobs_of, pick
-from shared_models.core.errors import BadInput
+from shared_models.core.errors import BadChoice, BadInput
+from shared_models.experiment import Preparation
 from tests.client.features.chests import chest, padded
 
 BLIND = {"shape"}
@@ -75,3 +77,12 @@ def test_sides(name: str) -> None:
     assert tuple(found) == feature_names([choice])
     assert not set(found) & set(FEATURE_NAMES[name]())
     assert list(found.values()) == pytest.approx(list(FEATURES[name](only_left).values()), rel=1e-9)
+
+
+def test_a_family_that_would_overwrite_its_own_columns_is_refused() -> None:
+    twice = (Choice(name="lbp"), Choice(name="densitometry"), Choice.model_validate({"name": "glcm", "bin_width_hu": 10}), Choice(name="glcm"))
+    assert set(doubled(twice)) == set(FEATURE_NAMES["glcm"]())
+    with pytest.raises(BadChoice, match="column of its own"):
+        check_preparation(Preparation(features=twice))
+    sides = (Choice(name="glcm", side="left"), Choice(name="glcm", side="right"), Choice(name="glcm"))
+    check_preparation(Preparation(features=sides))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -84,3 +85,10 @@ def test_knobs_are_documented_and_checked(choice: Choice) -> None:
         assert knob in text
     with pytest.raises(BadChoice, match="no knob 'zzz'"):
         pick(SEGMENTERS, Choice.model_validate({**choice.model_dump(), "zzz": 1}), kind="segmenter")
+
+
+@pytest.mark.parametrize("name", ["fuzzy_cmeans", "enfcm", "fgfcm", "frfcm"])
+def test_a_large_volume_is_clustered_on_a_coarser_grid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, truth, _ = study()
+    monkeypatch.setattr(importlib.import_module("client.segmentation.fuzzy_cmeans"), "MOST_VOXELS", truth.size // 3)
+    assert dice(SEGMENTERS[name](volume) > 0, truth > 0) >= 0.96
