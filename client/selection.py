@@ -25,9 +25,12 @@ from shared_models.metrics.survival import score_survival
 
 
 def patch_records(site: Site, experiment: Experiment) -> Records:
-    """Return the site's labelled patches as records, in HU or in the experiment's window as the model wants."""
+    """Return the site's labelled patches as records, in HU or in the experiment's window as the model wants.
+
+    A patch is a bag of one to a model of slices.
+    """
     spec = spec_of(experiment.model)
-    if spec.takes != "patch" or site.site.patches is None:
+    if spec.takes not in ("patch", "slices") or site.site.patches is None:
         raise BadCohort("patches need a model that takes a patch and a site with `patches` in its TOML", value=experiment.model.name)
     hu, labels, names, identified = read_patches(site.path(site.site.patches), experiment.data.classes)
     if spec.units == "unit":

@@ -94,11 +94,13 @@ def conflicts(experiment: Experiment) -> list[Conflict]:
     >>> [str(conflict) for conflict in conflicts(Experiment(name="x", strategy=Choice(name="krum"), **settings))]
     ["federation.quorum: strategy 'krum' needs 5 updates a round with these knobs; raise the quorum of 4, or choose another strategy"]
     """
-    spec = spec_of(experiment.model)
+    spec, found = spec_of(experiment.model), list[Conflict]()
+    if experiment.privacy.at_sites and experiment.model.knobs.get("norm") == "batch":
+        found.append(Conflict("model.norm", "BatchNorm mixes patients, whom [privacy] hides from one another", 'set model.norm = "group"'))
     choice = experiment.strategy or Choice(name=DEFAULTS[spec.fit])
     if choice.name not in STRATEGIES:
-        return []
-    who, line, found = f"strategy {choice.name!r}", COMBINES[choice.name], []
+        return found
+    who, line = f"strategy {choice.name!r}", COMBINES[choice.name]
 
     def refuse(place: str, rule: str, remedy: str) -> None:
         found.append(Conflict(place, f"{who} {rule}", remedy))

@@ -11,6 +11,8 @@ from shared_models.core.choices import Choice, look_up, pick
 from shared_models.core.errors import BadChoice
 from shared_models.experiment import Experiment
 from shared_models.networks import NETWORKS
+from shared_models.pretrained import load_weights, normalise
+from shared_models.weights import parted
 
 MODELS: dict[str, ModelSpec] = NETWORKS | CLASSICAL
 
@@ -20,13 +22,20 @@ def spec_of(choice: Choice) -> ModelSpec:
     return look_up(MODELS, choice.name, kind="model")
 
 
+def source_of(choice: Choice) -> str:
+    """Return where the model comes from, for the card: its paper, and the weights that it starts from with their licence."""
+    weights = parted(choice)[1]
+    started = "" if weights is None else f"; started from weights of SHA-256 {weights.sha256}, licence {weights.licence}"
+    return spec_of(choice).source + started
+
+
 def build(choice: Choice, *, inputs: int, outputs: int) -> Any:
     """Build the chosen model with its knobs checked.
 
     Parameters
     ----------
     choice : Choice
-        Name and knobs from ``[model]``.
+        Name and knobs from ``[model]``, perhaps with weights: only their normalisation is used here, no file is read.
     inputs : int
         Channels of an image, or columns of a table.
     outputs : int
@@ -41,7 +50,13 @@ def build(choice: Choice, *, inputs: int, outputs: int) -> Any:
     >>> build(Choice(name="logistic", ridge=2.0), inputs=3, outputs=2).ridge
     2.0
     """
-    return pick(MODELS, choice, kind="model", get=lambda spec: spec.build)(inputs, outputs)
+    plain, weights = parted(choice)
+    make = pick(MODELS, plain, kind="model", get=lambda spec: spec.build)
+    if weights is None:
+        return make(inputs, outputs)
+    if MODELS[plain.name].fit != "gradient":
+        raise BadChoice("only a network starts from weights", value=plain.name, remedy="remove [model.weights]")
+    return normalise(make(weights.channels(inputs), outputs), weights)
 
 
 def inputs_of(experiment: Experiment) -> int:
@@ -60,7 +75,7 @@ def inputs_of(experiment: Experiment) -> int:
 
 
 def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> State:
-    """Return the state that every site and every baseline starts from; equal seeds give equal bits.
+    """Return the state that every site and every baseline starts from; equal seeds give equal bits. Weights are read here, and only here.
 
     Examples
     --------
@@ -74,4 +89,6 @@ def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> St
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(choice, inputs=inputs, outputs=outputs)
+    if (weights := parted(choice)[1]) is not None:
+        load_weights(model, weights)
     return {key: value.numpy() for key, value in model.state_dict().items()}  # the model is gone: its memory is the state's now

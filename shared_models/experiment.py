@@ -4,7 +4,7 @@ name, title, seed
 [data]         studies, patches or a table; the classes, where the label stands
 [preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
 [inputs]       what a model sees of a prepared study
-[model]        a line of MODELS and its knobs
+[model]        a line of MODELS and its knobs; [model.weights] to start from published weights
 [train]        local epochs, batch, optimiser, augmentation
 [strategy]     a line of STRATEGIES and its knobs
 [federation]   rounds, quorum, deadline, compression
@@ -21,10 +21,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from shared_models.core.choices import Choice, Section, apply_overrides, load_toml, validated
+from shared_models.core.choices import Choice, Section, apply_overrides, load_over, validated
 from shared_models.core.errors import BadChoice
 from shared_models.core.files import canonical_json, sha256
 from shared_models.schedules import factor_of, schedule_of
+from shared_models.weights import parted
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
@@ -137,6 +138,7 @@ class Train(Section):
 
     `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site; ``prior`` adds the logarithm of the site's
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
+    `label_smoothing` spreads that share of each target evenly over all classes (Szegedy et al., CVPR 2016): less certain, better calibrated.
     `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision. `schedule` is the factor on the
     learning rate by round, a line of SCHEDULES: a name, or a table with its knobs; the first `warm_up` rounds rise to it.
     """
@@ -149,6 +151,7 @@ class Train(Section):
     warm_up: Annotated[int, Field(ge=1)] | None = None
     augment: tuple[Choice, ...] = ()
     class_weights: Literal["none", "balanced", "prior"] = "none"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["full", "mixed"] = "full"
 
@@ -284,6 +287,15 @@ class Experiment(Section):
     privacy: Privacy = Privacy()
     simulation: dict[str, Any] | None = None
 
+    @field_validator("model")
+    @classmethod
+    def _weights_are_sound(cls, model: Choice) -> Choice:
+        try:
+            parted(model)
+        except BadChoice as error:
+            raise ValueError(error.rule) from None
+        return model
+
     @model_validator(mode="after")
     def _privacy_fits(self) -> Experiment:
         if self.privacy.at_sites and self.train.class_weights != "none":
@@ -300,14 +312,14 @@ class Experiment(Section):
 
     @staticmethod
     def load(path: str | Path, settings: list[str] | None = None) -> Experiment:
-        """Read an experiment TOML and apply ``--set`` overrides.
+        """Read an experiment TOML, over the one that it extends, and apply ``--set`` overrides.
 
         Raises
         ------
         BadExperiment
             With every fault of the file.
         """
-        return validated(Experiment, apply_overrides(load_toml(path), settings or []), what=f"experiment {Path(path).name}")
+        return validated(Experiment, apply_overrides(load_over(path), settings or []), what=f"experiment {Path(path).name}")
 
     def for_sites(self) -> Experiment:
         """Return the experiment as a site receives it: without the simulation's hospitals."""

@@ -13,6 +13,7 @@ from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spe
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
 from shared_models.experiment import Experiment
+from shared_models.weights import parted
 from sim.experiments import path_of
 from sim.settings import OneTable, Phantoms, simulation_of
 from sim.tables import function_of
@@ -40,7 +41,9 @@ def faults(experiment: Experiment) -> list[str]:
         except FedILDError as error:
             found.append(f"{place}: {error}")
 
-    look("model", MODELS, "model", experiment.model)
+    look("model", MODELS, "model", plain := parted(experiment.model)[0])
+    if plain is not experiment.model and plain.name in MODELS and MODELS[plain.name].fit != "gradient":
+        found.append("model.weights: only a network starts from weights")
     if experiment.strategy:
         look("strategy", STRATEGIES, "strategy", experiment.strategy)
     look("federation.compression", COMPRESSIONS, "compression", experiment.federation.compression)
@@ -66,9 +69,11 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"inputs.columns: {error}")
         if spec.task != experiment.data.target:
             found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
-        kinds = {"patch": ("patches",), "table": ("table", "studies")}.get(spec.takes, ("studies",))
+        kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
+        if spec.takes == "slices" and experiment.data.kind == "studies" and experiment.inputs.size < spec.least_px:
+            found.append(f"inputs.size: {experiment.model.name!r} needs slices of at least {spec.least_px} pixels; found {experiment.inputs.size}")
         if spec.fit != "gradient" and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:

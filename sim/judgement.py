@@ -10,7 +10,7 @@ from server.runs.log import patients_of, read_rounds
 from server.runs.stopping import told_of_release
 from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
-from shared_models.catalogue import spec_of
+from shared_models.catalogue import source_of, spec_of
 from shared_models.core.files import read_json, read_state, sha256_file, write_json
 from shared_models.metrics import METRICS, describe_predictions, score
 from shared_models.metrics.scoring import compare
@@ -110,7 +110,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
             "Trained on synthetic phantoms: it has never seen a patient and says nothing about patients.",
             "Not validated for any clinical purpose.",
         ],
-        "source": spec_of(experiment.model).source,
+        "source": source_of(experiment.model),
         "weights_sha256": sha256_file(out / "federation" / "final.safetensors"),
     }
     shutil.rmtree(out / "bundle", ignore_errors=True)

@@ -66,8 +66,6 @@ def fit_gradient(
     make_optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")
     optimiser = make_optimiser()
     augment = [pick(AUGMENTATIONS, choice, kind="augmentation") for choice in train.augment]
-    if spec.loss is None:
-        raise BadCohort(f"model {experiment.model.name!r} has no loss")
     class_weight = torch.from_numpy(_class_weights(records.labels, len(experiment.data.classes), train.class_weights))
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
     unit_hu = unit_hu_of(spec, experiment)
@@ -76,7 +74,7 @@ def fit_gradient(
     rule.meet(flat.model, spec, make_optimiser)
     rule.lay_out(flat.parts, count)
     rule.start(flat.weights)
-    loss_of = rule.loss(spec.loss)
+    loss_of = rule.loss(loss_of_each(experiment))
 
     def learn(batch: torch.Tensor, labels: torch.Tensor, part: slice) -> float:
         with precision.forward(), rule.watching(flat.model):
@@ -204,6 +202,21 @@ def _warm_model(choice: str, inputs: int, outputs: int, device: str) -> Warm:
     # Building a large network costs more than a round on a small site: a resident worker builds each once and loads weights into it.
     network = network_on_cpu(choice, inputs, outputs)
     return Warm(FlatModel(network if device == "cpu" else copy.deepcopy(network).to(device)))
+
+
+def loss_of_each(experiment: Experiment) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss of each record from logits and labels, with the experiment's label smoothing.
+
+    Raises
+    ------
+    BadCohort
+        The model has none.
+    """
+    loss_of = spec_of(experiment.model).loss
+    if loss_of is None:
+        raise BadCohort(f"model {experiment.model.name!r} has no loss")
+    smoothing = experiment.train.label_smoothing
+    return functools.partial(loss_of, label_smoothing=smoothing) if smoothing else loss_of
 
 
 def _class_weights(labels: np.ndarray, classes: int, how: str) -> np.ndarray:

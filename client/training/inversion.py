@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from client.training.gradient import fit_gradient, network_of
+from client.training.gradient import fit_gradient, loss_of_each, network_of
 from client.training.private import Learner, PrivateGradient, learner_of
 from client.training.records import Records
 from client.training.rules import Plain
@@ -109,9 +109,9 @@ def invert(experiment: Experiment, state: State, gradient: State, *, shape: tupl
         The model sends no gradients.
     """
     spec = spec_of(experiment.model)
-    loss_of = spec.loss
-    if spec.fit != "gradient" or loss_of is None:
+    if spec.fit != "gradient":
         raise BadChoice("an update is inverted where it is a gradient", value=spec.fit)
+    loss_of = loss_of_each(experiment)
     network = network_of(experiment, state)
     first = next(layer for layer in network.modules() if not list(layer.children()))
     if isinstance(first, nn.Linear) and first.bias is not None:

@@ -138,7 +138,7 @@ def refuse_shared_statistics(model: nn.Module) -> None:
             raise BadChoice(
                 "a layer must not mix patients under privacy",
                 value=f"{name}: {type(layer).__name__}",
-                remedy="use GroupNorm: shared_models.blocks.layers.without_batch_norm replaces every BatchNorm",
+                remedy='set model.norm = "group"; of a network of your own, shared_models.blocks.layers.without_batch_norm replaces every BatchNorm',
             )
     if kept := sorted(model.state_dict().keys() - dict(model.named_parameters()).keys()):
         raise BadChoice("a network under privacy keeps nothing but weights", value=kept[:3], remedy="GroupNorm and LayerNorm keep no statistics")

@@ -24,7 +24,7 @@ from client.training.beside import noiseless
 from client.training.device import Precision
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
-from client.training.gradient import unit_hu_of, warm_model
+from client.training.gradient import loss_of_each, unit_hu_of, warm_model
 from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.per_unit import GRAD_SAMPLERS, Loss, Padded, pad, refuse_shared_statistics, sampler_for
@@ -36,7 +36,6 @@ from client.training.units import check_units, noise_adds_up, spend_of, units_of
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import pick
-from shared_models.core.errors import BadCohort
 from shared_models.core.randomness import SecretRandom
 from shared_models.experiment import Experiment
 
@@ -53,10 +52,7 @@ class Learner:
 
 def learner_of(experiment: Experiment) -> Learner:
     """Return this process's network for `experiment`."""
-    spec = spec_of(experiment.model)
-    if spec.loss is None:
-        raise BadCohort(f"model {experiment.model.name!r} has no loss")
-    return Learner(warm_model(experiment).flat, spec.loss, spec.takes)
+    return Learner(warm_model(experiment).flat, loss_of_each(experiment), spec_of(experiment.model).takes)
 
 
 def fit_private(

@@ -15,7 +15,7 @@ from server.runs.standing import degradation, read_standing
 from server.runs.stopping import told_of_release
 from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
-from shared_models.catalogue import spec_of
+from shared_models.catalogue import source_of, spec_of
 from shared_models.core.files import read_json, read_state, sha256_file, write_json
 from shared_models.experiment import Experiment
 
@@ -81,7 +81,7 @@ def release(
             f"{site} {name}": cell for site, cells in metrics["federated"]["sites"].items() for name, cell in cells.items()
         },
         "limits": ["Not validated for any clinical purpose."],
-        "source": spec_of(experiment.model).source,
+        "source": source_of(experiment.model),
         "weights_sha256": sha256_file(folder / "final.safetensors"),
     }
     shutil.rmtree(folder / "bundle", ignore_errors=True)

@@ -32,8 +32,9 @@ class ModelSpec:
         pooled fit, ``trees`` sends grown trees that are united.
     loss : callable or None
         Per-sample loss of a gradient model: ``loss(logits, labels) -> (n,)``.
-    cam : str or None
-        Name of the submodule whose activations class activation maps are made of.
+    feature_map : str or None
+        Name of the submodule that gives the last feature map, (n, channels, y, x) or (n, channels, z, y, x), before places are averaged: what
+        class activation maps are made of. None for a model without one. A model of slices sees each slice alone: there n counts slices.
     representation : str or None
         Name of the submodule whose input is the network's representation of a record, (n, features): what its classifier reads. None for a
         model that makes none of its own.
@@ -41,6 +42,8 @@ class ModelSpec:
         Paper that defines the model.
     units : str
         In which values images enter: ``"unit"`` (the experiment's HU window mapped to 0..1) or ``"hu"``.
+    least_px : int
+        Smallest rows and columns of an image that the network takes, whatever its knobs; it refuses smaller ones.
     counts : mapping
         Arrays of a contribution that are numbers of records, which a site's gate compares with its own: ``"all"`` of them in one number,
         or ``"class"`` by class.
@@ -54,9 +57,10 @@ class ModelSpec:
     source: str
     task: str = "diagnosis"
     loss: Callable[..., Any] | None = None
-    cam: str | None = None
+    feature_map: str | None = None
     representation: str | None = None
     units: Literal["unit", "hu"] = "unit"
+    least_px: int = 1
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=dict)
     summed_only: bool = False
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared_models.blocks.encoders import refuse_small
+
 LUNG_LOW_HU, LUNG_HIGH_HU, TISSUE_HIGH_HU = -1030.0, -780.0, 300.0
 STEEPEST_HU = 400.0
 SCALES_PX = (1, 3, 7)
@@ -166,6 +168,7 @@ class PatchCNN(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Logits (n, outputs) of float32 patches (n, inputs, y, x) in plain HU, y and x at least 9."""
+        refuse_small(patches, 9, "patch_cnn")
         lung, wide = ((patches + 920) / 60).clamp(-2, 4), ((patches + 700) / 300).clamp(-1, 3)
         pooled = self.shape(torch.cat([lung, wide], 1)).mean((2, 3))
         return self.head(torch.cat([self.texture(self.histograms(patches)), pooled], 1))

@@ -10,6 +10,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -198,6 +199,42 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         raise BadInput("a TOML file was expected", value=str(path), remedy="name the file, not its folder") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path.name} must be valid TOML", value=str(error), remedy="correct that line") from None
+
+
+def load_over(path: str | Path) -> dict[str, Any]:
+    """Read a TOML over the one beside it that its ``extends`` names: the same experiment in another size says only what differs.
+
+    Raises
+    ------
+    BadInput
+        As `load_toml`; or the other TOML extends a third.
+    """
+    document = load_toml(path)
+    if "extends" not in document:
+        return document
+    name = document.pop("extends")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name):
+        raise BadInput("extends names the TOML beside this one, without its ending", value=name)
+    base = load_toml(Path(path).parent / f"{name}.toml")
+    if "extends" in base:
+        raise BadInput("a TOML that is extended extends no other", value=name, remedy="extend the first one")
+    return laid_over(base, document)
+
+
+def laid_over(base: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `document` over it: tables key by key; a table with a name is a choice and, as any list, replaces the other whole.
+
+    Examples
+    --------
+    >>> laid_over({"model": {"name": "vgg16", "width": 8}, "train": {"batch": 4}}, {"model": {"name": "vgg16"}, "train": {"epochs": 2}})
+    {'model': {'name': 'vgg16'}, 'train': {'batch': 4, 'epochs': 2}}
+    """
+    over = dict(base)
+    for key, value in document.items():
+        here = base.get(key)
+        merge = isinstance(value, dict) and isinstance(here, dict) and "name" not in value
+        over[key] = laid_over(here, value) if merge else value  # type: ignore[arg-type]
+    return over
 
 
 def apply_overrides(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:

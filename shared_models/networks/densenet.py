@@ -55,7 +55,7 @@ SPEC = ModelSpec(
     takes="volume",
     fit="gradient",
     loss=cross_entropy,
-    cam="features",
+    feature_map="features",
     representation="class_layers.out",
     source="Huang et al., Densely connected convolutional networks, CVPR 2017",
 )

@@ -58,7 +58,7 @@ SPEC = ModelSpec(
     takes="slices",
     fit="gradient",
     loss=cross_entropy,
-    cam="encoder.maps",
+    feature_map="encoder.maps",
     representation="drop",
     source="Ilse, Tomczak & Welling, Attention-based deep multiple instance learning, ICML 2018",
 )

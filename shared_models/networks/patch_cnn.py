@@ -69,8 +69,9 @@ SPEC = ModelSpec(
     takes="patch",
     fit="gradient",
     loss=cross_entropy,
-    cam="shape",
+    feature_map="shape",
     representation="head",
     units="hu",
+    least_px=9,
     source="histogram features: Sorensen, Shaker & de Bruijne, IEEE Trans Med Imaging 2010; soft histograms: Wang et al., ECCV 2016",
 )

@@ -43,7 +43,7 @@ SPEC = ModelSpec(
     takes="volume",
     fit="gradient",
     loss=cross_entropy,
-    cam="layer4",
+    feature_map="layer4",
     representation="fc",
     source="He et al., Deep residual learning for image recognition, CVPR 2016; 3-D: Hara et al., CVPR 2018",
 )

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from client.training import FITTERS, PREDICTORS
+from client.training.device import training_on
+from client.training.gradient import network_of
+from client.training.per_unit import refuse_shared_statistics
 from client.training.records import Records
 from client.training.rules import Plain
 from shared_models.catalogue import MODELS, build, initial_state, inputs_of
 from shared_models.core.choices import Choice, knobs_of
-from shared_models.core.errors import BadChoice, BadState, FedILDError
+from shared_models.core.errors import BadChoice, BadInput, BadState, FedILDError
 from shared_models.core.files import pack_state, unpack_state
 from shared_models.core.state import digest
 from shared_models.experiment import Data, Experiment, Inputs, Train
+from shared_models.networks import NETWORKS
+from tests.shared_models.tiny import TINY, shape_of
 
 CLASSES = ("a", "b")
-SMALL: dict[str, dict[str, Any]] = {
-    "densenet121": {"growth_rate": 4, "first_features": 8},
-    "resnet18": {"width": 4},
-    "mil_cnn": {"widths": [8, 8], "features": 8, "dropout": 0.0},
-    "patch_cnn": {"width": 4, "bins": 8, "hidden": 8, "dropout": 0.0},
-    "boosting": {"trees": 6, "depth": 1, "bins": 8, "min_leaf": 1},
-    "forest": {"trees": 15, "min_leaf": 1},
-    "logistic": {"ridge": 0.1},
-    "kmeans": {"clusters": 4, "steps": 5},
-    "rbf": {"centres": 4, "steps": 4},
-    "svm": {"features": 64},
-    "texture_kernel": {"features": 16},
-}
-"""Knobs that make a model small enough for a test; a model without a line here is tested as it is."""
 RATES = {"linear": 0.1}
 """Learning rates of models that need another one than 0.003."""
-SHAPES = {"slices": (3, 24, 24), "volume": (1, 32, 32, 32), "patch": (1, 15, 15), "table": (4,)}
 NAMES = sorted(name for name, spec in MODELS.items() if spec.task == "diagnosis")
 """Models of survival have no classes to tell apart: `classical/test_cox.py`, and the battery of exact sums."""
+NETS = sorted(NETWORKS)
 
 
 def experiment_of(name: str) -> Experiment:
@@ -45,7 +36,7 @@ def experiment_of(name: str) -> Experiment:
     kind = "patches" if MODELS[name].takes == "patch" else "studies"
     optimiser = Choice.model_validate({"name": "adamw", "lr": RATES.get(name, 0.003)})
     train = Train(epochs=1, batch=8, optimiser=optimiser, schedule="constant")
-    model = Choice.model_validate({"name": name, **SMALL.get(name, {})})
+    model = Choice.model_validate({"name": name, **TINY.get(name, {})})
     return Experiment(name="battery", data=Data(kind=kind, classes=CLASSES), model=model, inputs=Inputs(columns=columns), train=train)
 
 
@@ -54,7 +45,7 @@ def samples(name: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     spec = MODELS[name]
     rng = np.random.default_rng(seed)
     y = np.arange(count) % 2
-    x = rng.normal(0.3, 0.1, (count, *SHAPES[spec.takes])) + 0.3 * y.reshape(-1, *(1,) * len(SHAPES[spec.takes]))
+    x = rng.normal(0.3, 0.1, (count, *shape_of(name))) + 0.3 * y.reshape(-1, *(1,) * len(shape_of(name)))
     if spec.units == "hu" and spec.takes != "table":
         x = x * 600 - 1000
     return x.astype(np.float64 if spec.takes == "table" else np.float32), y
@@ -95,7 +86,7 @@ class TestContract:
         spec = MODELS[name]
         assert build(Choice(name=name), inputs=inputs_of(experiment_of(name)), outputs=2) is not None
         assert list(inspect.signature(spec.build).parameters)[:2] == ["inputs", "outputs"]
-        assert set(SMALL.get(name, {})) <= set(knobs_of(spec.build))
+        assert set(TINY.get(name, {})) <= set(knobs_of(spec.build))
         assert spec.source
         assert (spec.loss is not None) == (spec.fit == "gradient")
         with pytest.raises(BadChoice, match="no knob 'zzz'"):
@@ -167,6 +158,78 @@ class TestLearning:
         state = fitted(name, x, said, min(3, ROUNDS[MODELS[name].fit]))
         assert abs(predict(name, state, held)[np.arange(32), truth].mean() - 0.5) < 0.2
         assert len(y) == 32
+
+
+@pytest.mark.parametrize("name", NETS)
+class TestNetwork:
+    def test_has_a_tiny_preset(self, name: str) -> None:
+        assert name in TINY
+
+    def test_names_its_last_map_and_its_representation(self, name: str) -> None:
+        spec, seen = NETWORKS[name], dict[str, torch.Tensor]()
+        network, x = network_of(experiment_of(name), start(name)), torch.from_numpy(samples(name, 2, 6)[0]).float()
+        if spec.feature_map is not None:
+            network.get_submodule(spec.feature_map).register_forward_hook(lambda module, given, out: seen.update(map=out))
+        if spec.representation is not None:
+            network.get_submodule(spec.representation).register_forward_pre_hook(lambda module, given: seen.update(representation=given[0]))
+        logits = network(x)
+        assert (spec.feature_map is None) == (spec.takes == "table")
+        if spec.feature_map is not None:
+            assert seen["map"].ndim == (5 if spec.takes == "volume" else 4)
+            assert len(seen["map"]) == (2 * x.shape[1] if spec.takes == "slices" else 2)
+            reached = torch.autograd.grad(logits[:, 1].sum(), seen["map"])[0]
+            assert float(reached.abs().sum()) > 0
+        if spec.representation is not None:
+            assert seen["representation"].ndim == 2
+            assert len(seen["representation"]) == 2
+
+    def test_one_full_step_of_each_of_two_sites_is_the_pooled_step(self, name: str) -> None:
+        experiment = experiment_of(name)
+        train = Train(steps=1, batch=8, optimiser=Choice.model_validate({"name": "sgd", "lr": 0.05}), schedule="constant")
+        experiment = experiment.model_copy(update={"train": train})
+        x, y = samples(name, 8, 7)
+        pooled = Records(x, y.astype(np.int64), tuple(map(str, range(8))))
+
+        def stepped(records: Records) -> dict[str, np.ndarray]:
+            return FITTERS["gradient"](experiment, start(name), records, rule=Plain(), factor=1.0, seed=0).state
+
+        whole, parts = stepped(pooled), [stepped(pooled.take(range(5))), stepped(pooled.take(range(5, 8)))]
+        assert digest(whole) != digest(start(name))
+        for key, value in whole.items():
+            np.testing.assert_allclose((5 * parts[0][key] + 3 * parts[1][key]) / 8, value, atol=1e-5, err_msg=key)
+
+    def test_no_statistics_of_patients_are_kept(self, name: str) -> None:
+        network = network_of(experiment_of(name), start(name))
+        assert network.state_dict().keys() == dict(network.named_parameters()).keys()
+        refuse_shared_statistics(network)
+        if "norm" in knobs_of(NETWORKS[name].build):
+            mixing = build(Choice.model_validate({"name": name, **TINY[name], "norm": "batch"}), inputs=1, outputs=2)
+            with pytest.raises(BadChoice, match=r'set model\.norm = "group"'):
+                refuse_shared_statistics(mixing)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_a_round_on_a_gpu(self, name: str) -> None:
+        x, y = samples(name, 8, 8)
+        for precision in ("full", "mixed"):
+            experiment = experiment_of(name)
+            experiment = experiment.model_copy(update={"train": experiment.train.model_copy(update={"precision": precision})})
+            with training_on("cuda"):
+                records = Records(x, y.astype(np.int64), tuple(map(str, range(8))))
+                fitted = FITTERS["gradient"](experiment, start(name), records, rule=Plain(), factor=1.0, seed=0)
+            assert all(np.isfinite(value).all() for value in fitted.state.values())
+            assert digest(fitted.state) != digest(start(name))
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if NETWORKS[name].least_px > 1])
+def test_too_small_an_image_is_named(name: str) -> None:
+    network = network_of(experiment_of(name), start(name))
+    least = getattr(getattr(network, "encoder", None), "least_px", NETWORKS[name].least_px)
+    assert least >= NETWORKS[name].least_px
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 1, least, least)).isfinite().all()
+        with pytest.raises(BadInput, match=f"at least {least} x {least} pixels"):
+            network(torch.zeros(1, 1, least - 1, least))
 
 
 def test_a_table_model_needs_columns() -> None:

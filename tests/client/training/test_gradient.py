@@ -76,6 +76,14 @@ def test_the_clip_limits_a_step() -> None:
     assert moved(fit(steps=1, clip_norm=1e3)) == pytest.approx(moved(fit(steps=1)), rel=1e-5)
 
 
+def test_label_smoothing_leaves_less_certainty() -> None:
+    hard, soft = (fit(epochs=40, label_smoothing=share) for share in (0.0, 0.4))
+    certain, doubting = (predict_gradient(experiment_of(), fitted.state, records_of()).max(1).mean() for fitted in (hard, soft))
+    assert doubting < certain - 0.02
+    assert doubting < 0.9
+    assert digest(fit(label_smoothing=0.0).state) == digest(fit().state)
+
+
 def test_a_strong_proximal_term_holds_the_model_back() -> None:
     assert moved(fit(epochs=20, mu=10.0)) < 0.5 * moved(fit(epochs=20))
 

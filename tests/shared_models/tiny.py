@@ -1,0 +1,46 @@
+"""TINY: every model small enough for a test, and the shape of one of its records. A new line of NETWORKS needs a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared_models.catalogue import MODELS
+
+TINY: dict[str, dict[str, Any]] = {
+    "mil_cnn": {"widths": [8, 8], "features": 8, "dropout": 0.0},
+    "mufinet": {"width": 4, "features": 8, "dropout": 0.0},
+    "pmff_net": {"widths": [8, 8], "blocks": 1, "features": 8, "dropout": 0.0},
+    "densenet169_vit": {"layers": [1, 1], "growth_rate": 8, "first_features": 16, "width": 16, "depth": 1, "heads": 2, "grid": 2, "dropout": 0.0},
+    "vit": {"patch": 8, "width": 16, "depth": 2, "heads": 2, "grid": 2, "dropout": 0.0},
+    "attention_cnn": {"width": 4, "features": 8, "dropout": 0.0},
+    "vgg16": {"width": 4, "features": 8, "dropout": 0.0},
+    "vgg19": {"width": 4, "features": 8, "dropout": 0.0},
+    "compact_vgg": {"width": 8, "features": 8, "dropout": 0.0},
+    "alexnet": {"width": 4, "features": 8, "dropout": 0.0},
+    "googlenet": {"width": 4, "features": 8, "dropout": 0.0},
+    "inception_resnet_v2": {"width": 4, "blocks": [1, 1, 1], "features": 8, "dropout": 0.0},
+    "resnet50": {"width": 8, "blocks": [1, 1, 1, 1], "features": 8, "dropout": 0.0},
+    "densenet169": {"layers": [2, 2], "growth_rate": 8, "first_features": 16, "features": 8, "dropout": 0.0},
+    "mobile_unet_v3": {"width": 4, "pyramid": 8, "features": 8, "dropout": 0.0},
+    "densenet121": {"growth_rate": 4, "first_features": 8},
+    "resnet18": {"width": 4},
+    "patch_cnn": {"width": 4, "bins": 8, "hidden": 8, "dropout": 0.0},
+    "ild_cnn": {"k": 1, "dropout": 0.0},
+    "linear": {},
+    "forest": {"trees": 15, "min_leaf": 1},
+    "logistic": {"ridge": 0.1},
+    "boosting": {"trees": 6, "depth": 1, "bins": 8, "min_leaf": 1},
+    "kmeans": {"clusters": 4, "steps": 5},
+    "rbf": {"centres": 4, "steps": 4},
+    "svm": {"features": 64},
+    "texture_kernel": {"features": 16},
+}
+"""Knobs that make a model small enough for a test, without dropout."""
+SHAPES = {"slices": (2, 24, 24), "volume": (1, 32, 32, 32), "patch": (1, 15, 15), "table": (4,)}
+
+
+def shape_of(name: str) -> tuple[int, ...]:
+    """Of one record: small, but no smaller than the model takes."""
+    spec = MODELS[name]
+    shape = SHAPES[spec.takes]
+    return shape if spec.takes == "table" else (*shape[:-2], *(max(side, spec.least_px) for side in shape[-2:]))

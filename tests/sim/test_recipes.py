@@ -1,0 +1,97 @@
+"""Every shipped experiment: sound, with its source, and its network takes what it will be given; the sizes for one GPU without their memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import monai.networks.nets.resnet  # noqa: F401  before the meta device below, which its own import would be caught in
+import pytest
+import torch
+
+from shared_models.catalogue import build, inputs_of, spec_of
+from shared_models.core.choices import load_toml
+from shared_models.core.errors import BadInput
+from shared_models.experiment import Experiment
+from sim.check import load_checked
+from sim.experiments import shipped
+
+SYSTEMS = ["mufinet", "pmff_net", "vit_ild", "attention_cnn", "vgg", "iim_ild", "compact_vgg", "mobile_unet", "transfer_zoo"]
+"""Recipes of published systems, each in two sizes."""
+
+
+def record_shape(experiment: Experiment) -> tuple[int, ...]:
+    if spec_of(experiment.model).takes == "volume":
+        return (1, *experiment.inputs.shape_zyx)
+    return (experiment.inputs.slices, experiment.inputs.size, experiment.inputs.size)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_shipped_experiment_is_sound_and_names_its_source(name: str) -> None:
+    experiment = load_checked(name, [])
+    assert experiment.name == name
+    assert experiment.source
+    assert experiment.title
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+class TestSystem:
+    def test_says_whose_figures_it_quotes_and_what_was_chosen(self, name: str) -> None:
+        assert "Reported by its authors, not by us" in load_checked(name, []).source
+        words = shipped()[name].read_text(encoding="utf-8")
+        assert "Chosen" in words
+
+    @pytest.mark.parametrize("size", ["", "_base"])
+    def test_the_network_takes_what_it_will_be_given(self, name: str, size: str) -> None:
+        experiment = load_checked(name + size, [])
+        with torch.device("meta"):
+            network = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+            logits = network(torch.zeros(2, *record_shape(experiment)))
+        assert logits.shape == (2, len(experiment.data.classes))
+        count = sum(weight.numel() for weight in network.parameters())
+        assert count > 200_000 if size else count < 1_000_000
+
+    def test_the_size_for_one_gpu_is_the_same_system(self, name: str) -> None:
+        tiny, base = load_checked(name, []), load_checked(f"{name}_base", [])
+        assert (base.data, base.source, base.model.name) == (tiny.data, tiny.source, tiny.model.name)
+        assert base.train.label_smoothing == tiny.train.label_smoothing
+        assert base.strategy == tiny.strategy
+        assert base.train.precision == "mixed"
+
+
+def test_a_model_that_an_experiment_lays_over_another_replaces_it_whole(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(
+        'name = "small"\n[data]\nclasses = ["a", "b"]\n[model]\nname = "vgg16"\nwidth = 8\n[train]\nbatch = 2\nepochs = 3\n'
+    )
+    (tmp_path / "large.toml").write_text('extends = "small"\nname = "large"\n[model]\nname = "vgg16"\n[train]\nbatch = 16\n')
+    large = Experiment.load(tmp_path / "large.toml", ["train.epochs=5"])
+    assert (large.name, large.model.knobs, large.train.batch, large.train.epochs) == ("large", {}, 16, 5)
+    assert large.data.classes == ("a", "b")
+
+
+@pytest.mark.parametrize("word", ["../small", "large", "missing", ""])
+def test_what_cannot_be_extended(word: str, tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text(f'extends = "{word}"\nname = "large"\n')
+    (tmp_path / "small.toml").write_text('name = "small"\n')
+    with pytest.raises(BadInput):
+        Experiment.load(tmp_path / "large.toml")
+    assert load_toml(tmp_path / "small.toml") == {"name": "small"}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "words"),
+    [
+        ("vgg", "inputs.size=16", "inputs.size: 'vgg16' needs slices of at least 32 pixels; found 16"),
+        ("transfer_zoo", 'model.weights={path="x", sha256="y", licence="z", normalisation="network"}', "model.weights.sha256"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, setting: str, words: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        load_checked(name, [setting])
+    assert words in str(refused.value)
+
+
+def test_batch_norm_is_refused_where_patients_are_private() -> None:
+    private = ["privacy.unit=patient", "privacy.noise_multiplier=1.0", "model.norm=batch"]
+    with pytest.raises(BadInput, match=r'model\.norm: BatchNorm mixes patients.*set model\.norm = "group"'):
+        load_checked("vgg", private)
+    load_checked("vgg", [*private[:2], "model.norm=group"])
