@@ -1,9 +1,9 @@
-"""Slices as pictures: which ones a model of slices looked at, and how one looks with the outline of the lungs."""
+"""Slices as pictures: which ones a model of slices looked at, and how one looks with the outline of the lungs and with an explanation."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ MARGIN_MM = 12.0
 SIDE_INCHES, DPI = 4.0, 110
 
 
-def seen_slices(prepared: Prepared, numbers: Sequence[int], attention: Sequence[float] | None) -> tuple[SeenSlice, ...]:
+def seen_slices(
+    prepared: Prepared, numbers: Sequence[int], attention: Sequence[float] | None, heat: Mapping[int, np.ndarray] | None = None
+) -> tuple[SeenSlice, ...]:
     """Return the slices from apex to base, the `PICTURES` most attended ones (without attention: the first of them) with their picture.
 
     Parameters
@@ -30,6 +32,8 @@ def seen_slices(prepared: Prepared, numbers: Sequence[int], attention: Sequence[
         Indices from the feet; what comes twice is one slice with the sum of its attention.
     attention : sequence of float or None
         Weight of each number.
+    heat : mapping of number to ndarray (y, x), optional
+        What an explanation says of slices, 0..1: laid over a second picture of those that are shown.
     """
     weights: dict[int, float] = {}
     for place, number in enumerate(numbers):
@@ -46,15 +50,17 @@ def seen_slices(prepared: Prepared, numbers: Sequence[int], attention: Sequence[
             height_percent=round(100 * (number - low) / (high - low), 1),
             attention=None if attention is None else weights[number],
             picture=draw_slice(prepared, number) if number in shown else b"",
+            overlay=draw_slice(prepared, number, heat[number]) if heat and number in shown and number in heat else b"",
         )
         for number in sorted(weights, reverse=True)
     )
 
 
-def draw_slice(prepared: Prepared, number: int) -> bytes:
+def draw_slice(prepared: Prepared, number: int, heat: np.ndarray | None = None) -> bytes:
     """Return a slice as PNG in the lung window, cropped around the lungs, their outline drawn; the patient's right is on the left.
 
-    An image that is no longer HU is shown from its lowest to its highest value.
+    An image that is no longer HU is shown from its lowest to its highest value. `heat` (y, x) in 0..1 is laid over it: the higher, the
+    brighter and the less transparent; 0 is not seen.
     """
     from matplotlib.figure import Figure  # no pyplot: nothing global, and no window is ever opened
 
@@ -69,6 +75,9 @@ def draw_slice(prepared: Prepared, number: int) -> bytes:
     figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES * shape_mm[0] / shape_mm[1]), facecolor="black")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.imshow(view, cmap="gray", vmin=low, vmax=high, aspect="auto")
+    if heat is not None:
+        warm = np.clip(heat[box_y, box_x], 0, 1)
+        axes.imshow(warm, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * np.sqrt(warm), aspect="auto", interpolation="bilinear")
     if mask is not None and (mask[number][box_y, box_x] > 0).any():
         axes.contour(mask[number][box_y, box_x] > 0, levels=[0.5], colors="#35d0ba", linewidths=0.9)
     backing = {"facecolor": "black", "edgecolor": "none", "boxstyle": "square,pad=0.2"}

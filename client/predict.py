@@ -24,9 +24,10 @@ from client.dicom import tags
 from client.dicom.header import read_headers
 from client.dicom.scan import Series, group, list_files
 from client.dicom.slices import Dismissed, SliceFile
+from client.explanation import AUTO, NONE, check_explanation, explain
 from client.features import feature_names
 from client.outcome import Study, build_cohort, preference
-from client.pictures import seen_slices
+from client.pictures import PICTURES, seen_slices
 from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
@@ -52,7 +53,7 @@ LEFT_OUT = {"MISSING_INPUT": ("a value that the model reads is missing from this
 """Reasons beside those of `tags`: (meaning, remedy)."""
 
 
-def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None = None) -> Path:
+def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None = None, explanation: str = AUTO) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
     Earlier outputs in `out` are removed first, so that a failure never leaves another patient's result behind.
@@ -67,13 +68,16 @@ def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None
         Folder for the two files (0600), made when missing.
     personal : Path, optional
         Site TOML: apply the personal model that this site keeps beside the release, instead of the released one. The output says which.
+    explanation : str
+        A line of EXPLANATIONS for the most probable class, ``auto`` for the first that applies to the model, or ``none``.
 
     Raises
     ------
     BadBundle
         A file of the release is missing or changed, or its weights fit no model of this version.
     BadInput
-        No such folder, several patients in it, a model that needs more than a CT, or a site without a personal model beside this release.
+        No such folder, several patients in it, a model that needs more than a CT, a site without a personal model beside this release, or an
+        explanation that does not apply to the model.
     BadStudy
         No series can be used; the reason of each is in the text.
     """
@@ -84,16 +88,16 @@ def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None
         raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
     for name in (JSON_NAME, PAGE_NAME):
         (out / name).unlink(missing_ok=True)
-    found = predict(study, load_bundle(Path(bundle)), None if personal is None else Site.load(personal))
+    found = predict(study, load_bundle(Path(bundle)), None if personal is None else Site.load(personal), explanation=explanation)
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME
 
 
-def predict(study: Path, bundle: Bundle, personal: Site | None = None) -> Prediction:
+def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, explanation: str = AUTO) -> Prediction:
     """Return what a release, or the personal model of a site beside it, says about the patient whose CT lies in a folder.
 
-    Errors as in `predict_study`.
+    `explanation` and errors as in `predict_study`.
     """
     facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
     if personal is not None:
@@ -102,13 +106,14 @@ def predict(study: Path, bundle: Bundle, personal: Site | None = None) -> Predic
     check_preparation(preparation)
     _check_reads_studies(bundle.experiment, preparation)
     _check_weights(bundle)
+    check_explanation(bundle, explanation)
     series, left = read_patient(study)
     names = Pseudonyms(secrets.token_bytes(32))
     found: list[tuple[Series, Study, SeriesPrediction]] = []
     days = sorted({one.slices[0].study_date for one in series})
     with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
         for one in series:
-            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder))
+            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder), explanation)
             if isinstance(outcome, Dismissed):
                 left.append(outcome)
             else:
@@ -139,8 +144,10 @@ def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:
     return group(headers)
 
 
-def predict_series(visit: Visit, bundle: Bundle, workspace: Path) -> tuple[dict[str, float], dict[str, Any]]:
+def predict_series(visit: Visit, bundle: Bundle, workspace: Path, explanation: str = NONE) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
+
+    With them goes the ``explanation`` of the most probable class, where there is one.
 
     Raises
     ------
@@ -162,8 +169,15 @@ def predict_series(visit: Visit, bundle: Bundle, workspace: Path) -> tuple[dict[
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
     probabilities = PREDICTORS[spec.fit](experiment, bundle.state, records)[0].tolist()
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
-    numbers = slice_numbers(prepared.mask, 5)[1:4] if attention is None else slice_numbers(prepared.mask, experiment.inputs.slices)
-    seen = {"columns": columns, "slices": seen_slices(prepared, numbers.tolist(), attention)}
+    why = explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
+    if attention is not None:
+        numbers = slice_numbers(prepared.mask, experiment.inputs.slices).tolist()
+    elif why is not None and why.planes:
+        numbers = sorted(why.planes, key=lambda number: -float(why.planes[number].sum()))[:PICTURES]
+    else:
+        numbers = slice_numbers(prepared.mask, 5)[1:4].tolist()
+    pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
+    seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
     return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
 
 
@@ -204,7 +218,7 @@ def count_left_out(left: Iterable[Dismissed]) -> list[dict[str, Any]]:
 
 
 def _attempt(
-    one: Series, visit_number: int, bundle: Bundle, preparation: Preparation, names: Pseudonyms, workspace: Path
+    one: Series, visit_number: int, bundle: Bundle, preparation: Preparation, names: Pseudonyms, workspace: Path, explanation: str
 ) -> tuple[Study, SeriesPrediction] | Dismissed:
     paths = tuple(s.path for s in one.slices)
     try:
@@ -219,7 +233,7 @@ def _attempt(
     # the cohort's own way from a study to what a model may read: features, and age and sex of the header
     visit = build_cohort([(one, study)], ClinicalTable(), names).cases[0].visits[0]
     try:
-        probabilities, seen = predict_series(visit, bundle, workspace)
+        probabilities, seen = predict_series(visit, bundle, workspace, explanation)
     except BadCohort:
         return Dismissed("MISSING_INPUT", paths, one.series_uid)
     kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")

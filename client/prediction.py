@@ -8,6 +8,8 @@ Keys of ``prediction.json``, format 1:
     headline           name of the series to look at first: the best one of the latest visit
     series[]           ``series``, ``visit`` (1 is the earliest), ``acquisition``, ``findings[]`` (code, severity, text), ``quantification``
                        (feature: number or null), ``columns`` (what a table model read), ``probabilities`` (class: 0..1), ``slices[]``
+    series[].explanation  ``method``, ``class`` that it is of, ``alike`` (rank correlation with the map of a random network, or null; from 0.5 on
+                       the map says nothing), ``columns`` (what each added to the score of a table model); null where there is none
     series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
@@ -51,6 +53,8 @@ class SeenSlice:
         The model's weight of the slice; over all slices of a series they sum to 1. None where the model has none.
     picture : bytes
         PNG with the outline of the lungs; empty for slices that are not shown.
+    overlay : bytes
+        The same with the explanation laid over it; empty where there is none.
     """
 
     number: int
@@ -58,9 +62,10 @@ class SeenSlice:
     height_percent: float
     attention: float | None = None
     picture: bytes = b""
+    overlay: bytes = b""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, without the picture."""
+        """Return plain JSON values, without the pictures."""
         return {"number": self.number, "of": self.of, "height_percent": self.height_percent, "attention": self.attention}
 
 
@@ -76,6 +81,7 @@ class SeriesPrediction:
     columns: dict[str, float]
     probabilities: dict[str, float]
     slices: tuple[SeenSlice, ...]
+    explanation: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -13,6 +13,7 @@ import jinja2
 from client.prediction import Prediction, SeenSlice, SeriesPrediction
 from client.reference import REFERENCE
 from shared_models.bundle import NOTICE
+from shared_models.explanations.sanity import MOST_ALIKE
 from shared_models.metrics import METRICS
 
 MEASURES: tuple[tuple[str, str, str, int, str], ...] = (
@@ -35,6 +36,16 @@ REGION_MEASURES = (
     ("haa_percent", "High attenuation, %", 1),
     ("laa950_percent", "Low attenuation, %", 2),
 )
+
+
+EXPLAINED: dict[str, tuple[str, str]] = {
+    "grad_cam": ("Grad-CAM", "Bright: places of the last feature map that raised the score of this class."),
+    "attention": ("Attention", "Bright: where the network attended to, whatever the class."),
+    "integrated_gradients": ("Integrated gradients", "Bright: values that raised the score of this class; all parts add up to it."),
+    "occlusion": ("Occlusion", "Bright: blanking this place lowered the score of this class."),
+    "shapley": ("Shapley values", "What each column added to the score, compared with the training patients’ mean; all parts add up to it."),
+}
+"""Line of EXPLANATIONS to its title and how its reader should take it."""
 
 
 def render(prediction: Prediction) -> str:
@@ -122,13 +133,37 @@ def is_even(one: SeriesPrediction) -> bool:
     return max(s.attention or 0.0 for s in one.slices) < 1.5 / len(one.slices)
 
 
+def explanation_words(one: SeriesPrediction) -> dict[str, Any]:
+    """Return what the page says of a series' explanation: its title, how to read it, and whether it can be believed at all.
+
+    Empty where there is none.
+    """
+    if one.explanation is None:
+        return {}
+    method, chance = one.explanation["method"], one.explanation["alike"]
+    title, reading = EXPLAINED.get(method, (method.replace("_", " ").capitalize(), ""))
+    return {
+        "title": title,
+        "reading": reading,
+        "label": one.explanation["class"],
+        "alike": chance,
+        "void": chance is not None and chance >= MOST_ALIKE,
+    }
+
+
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        shown=shown, percent=percent, base64=lambda data: base64.b64encode(data).decode(), pictured=pictured, chart=attention_chart, is_even=is_even
+        shown=shown,
+        percent=percent,
+        base64=lambda data: base64.b64encode(data).decode(),
+        pictured=pictured,
+        chart=attention_chart,
+        is_even=is_even,
+        why=explanation_words,
     )
     return environment.get_template("prediction.html.j2")
 

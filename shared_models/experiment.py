@@ -136,9 +136,12 @@ class Inputs(Section):
 class Train(Section):
     """Training at a site within one round. `epochs` counts passes over the site's patients; `steps`, when given, replaces it.
 
-    `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site; ``prior`` adds the logarithm of the site's
+    `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site, ``effective`` by that of its effective number of
+    patients, which grows ever more slowly with their number (Cui et al., CVPR 2019); ``prior`` adds the logarithm of the site's
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
     `label_smoothing` spreads that share of each target evenly over all classes (Szegedy et al., CVPR 2016): less certain, better calibrated.
+    `focal` multiplies each record's loss by ``(1 - p)`` to that power, p being the probability of its class (Lin et al., ICCV 2017; 2 is usual):
+    what is told rightly counts for less.
     `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision. `schedule` is the factor on the
     learning rate by round, a line of SCHEDULES: a name, or a table with its knobs; the first `warm_up` rounds rise to it.
     """
@@ -150,8 +153,9 @@ class Train(Section):
     schedule: Choice | Annotated[str, Field(min_length=1)] = "cosine"
     warm_up: Annotated[int, Field(ge=1)] | None = None
     augment: tuple[Choice, ...] = ()
-    class_weights: Literal["none", "balanced", "prior"] = "none"
+    class_weights: Literal["none", "balanced", "effective", "prior"] = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    focal: Annotated[float, Field(gt=0, le=10)] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["full", "mixed"] = "full"
 
@@ -224,12 +228,17 @@ class Federation(Section):
 
 
 class Evaluation(Section):
-    """How models are judged: the share of patients kept for validation at each site, folds, and bootstrap repetitions."""
+    """How models are judged: the share of patients kept for validation at each site, folds, and bootstrap repetitions.
+
+    `ensemble`, a line of ENSEMBLES, says how a simulation makes one model of those that the hospitals trained alone, to compare the federation
+    with what one exchange of models would give; by default their mean.
+    """
 
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     folds: Annotated[int, Field(ge=2, le=50)] | None = None
     bootstrap: Annotated[int, Field(ge=0, le=20_000)] = 1000
     headline: str = "auroc_macro"
+    ensemble: Choice | None = None
 
 
 class Privacy(Section):
@@ -300,6 +309,10 @@ class Experiment(Section):
     def _privacy_fits(self) -> Experiment:
         if self.privacy.at_sites and self.train.class_weights != "none":
             raise ValueError("train.class_weights must be none under [privacy]: they are counts of the site's labels, which the noise does not cover")
+        if self.train.focal is not None and self.train.label_smoothing:
+            raise ValueError("train.focal reads a class's probability off its plain loss: leave train.label_smoothing out")
+        if self.privacy.at_sites and self.train.focal is not None:
+            raise ValueError("train.focal must be left out under [privacy]: private training clips each patient's plain loss")
         if self.privacy.at_sites and (self.inputs.scale == "site" or self.inputs.missing == "median"):
             raise ValueError(
                 "inputs.scale = 'site' and missing = 'median' learn from all patients without noise; name public ranges: scale = 'range'"

@@ -30,6 +30,7 @@ def faults(experiment: Experiment) -> list[str]:
     from server.combines import conflicts
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
+    from shared_models.ensembles import ENSEMBLES
     from shared_models.metrics import METRICS
     from shared_models.metrics.survival import SURVIVAL_METRICS
 
@@ -58,6 +59,8 @@ def faults(experiment: Experiment) -> list[str]:
             look(f"{place}.{number}", table, kind, choice)
     if not any(fault.startswith("preparation.features") for fault in found) and (twice := doubled(experiment.preparation.features)):
         found.append(f"preparation.features: {len(twice)} columns are given twice, such as {twice[0]!r}; list a family once")
+    if experiment.evaluation.ensemble:
+        look("evaluation.ensemble", ENSEMBLES, "ensemble", experiment.evaluation.ensemble)
     metrics = SURVIVAL_METRICS if experiment.data.target == "survival" else METRICS
     if experiment.evaluation.headline not in metrics:
         found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(metrics))})")

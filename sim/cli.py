@@ -164,17 +164,22 @@ def predict(
     bundle: Annotated[Path, typer.Option(help="A released model.")],
     out: Annotated[Path, typer.Option(help="Folder for prediction.json and prediction.html.")],
     personal: Annotated[Path | None, typer.Option(help="Site TOML: apply the personal model that this site keeps beside the release.")] = None,
+    explanation: Annotated[str, typer.Option(help="A name of `fedild list explanations`, auto for the first that applies, or none.")] = "auto",
 ) -> None:
     """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
     from client.predict import predict_study
 
-    typer.echo(predict_study(study, bundle, out, personal=personal))
+    typer.echo(predict_study(study, bundle, out, personal=personal, explanation=explanation))
 
 
 @app.command("list", epilog="Example: fedild list models")
 def list_(
     table: Annotated[
-        str, typer.Argument(help="models, steps, segmenters, features, strategies, metrics, experiments, augmentations, compressions or schedules.")
+        str,
+        typer.Argument(
+            help="models, steps, segmenters, features, strategies, metrics, explanations, ensembles, experiments, augmentations, compressions "
+            "or schedules."
+        ),
     ],
 ) -> None:
     """Show what an experiment may choose from, with knobs and sources."""

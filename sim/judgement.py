@@ -16,6 +16,7 @@ from shared_models.metrics import METRICS, describe_predictions, score
 from shared_models.metrics.scoring import compare
 from sim.baselines import POOLED
 from sim.evidence import draw_pictures, run_facts
+from sim.one_shot import ONE_SHOT, calls_at_home, one_shot
 from sim.pool import Pool
 from sim.run import Run
 from sim.settings import Phantoms, simulation_of
@@ -32,10 +33,11 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
     away = [str(site) for site in held_out]
     states = {"federated": final, POOLED: out / "baselines" / f"{POOLED}.safetensors"} | {n: out / "baselines" / f"{n}.safetensors" for n in names}
     calls = [(text, str(state), away, "all") for state in states.values()] + [(text, str(final), [str(site)], "validation") for site in training]
-    answers = pool.map("sim.tasks", "predictions", calls)
+    answers = pool.map("sim.tasks", "predictions", [*calls, *calls_at_home(experiment, [states[name] for name in names], training)])
     personal = pool.map("sim.tasks", "personal_predictions", [(text, str(final), str(site), "validation") for site in training])
-    away_answers = dict(zip(states, answers[: len(states)], strict=True))
-    home_answers = dict(zip(names, answers[len(states) :], strict=True))
+    away_answers = dict(zip(states, answers, strict=False))
+    home_answers = dict(zip(names, answers[len(states) : len(calls)], strict=True))
+    away_answers[ONE_SHOT] = one_shot(experiment, [away_answers[name] for name in names], answers[len(calls) :])
 
     def scored(answer: Any) -> dict[str, Any]:
         labels, probabilities, patients = answer
@@ -59,6 +61,7 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
         | personal_part({name: scored(answer) for name, answer in zip(names, personal, strict=True) if answer is not None}),
         "local_only": {name: {"held_out": scored(away_answers[name])} for name in names},
         "pooled": {"held_out": scored(away_answers[POOLED])},
+        ONE_SHOT: {"held_out": scored(away_answers[ONE_SHOT])},
         "headline": experiment.evaluation.headline,
         "differences": {"local_only": difference(names), "pooled": difference([POOLED])},
     }
@@ -72,6 +75,7 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
         {
             "federated": {"held_out": described(away_answers["federated"])},
             POOLED: {"held_out": described(away_answers[POOLED])},
+            ONE_SHOT: {"held_out": described(away_answers[ONE_SHOT])},
             "local_only": {name: {"held_out": described(away_answers[name])} for name in names},
         },
     )

@@ -79,6 +79,20 @@ def schedules() -> Mapping[str, Any]:
     return SCHEDULES
 
 
+def ensembles() -> Mapping[str, Any]:
+    """Return ENSEMBLES."""
+    from shared_models.ensembles import ENSEMBLES
+
+    return ENSEMBLES
+
+
+def explanations() -> Mapping[str, Any]:
+    """Return EXPLANATIONS."""
+    from shared_models.explanations import EXPLANATIONS
+
+    return EXPLANATIONS
+
+
 def experiments() -> Mapping[str, Any]:
     """Return the shipped experiments, loaded."""
     from sim.experiments import find, shipped
@@ -97,6 +111,8 @@ TABLES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "augmentations": augmentations,
     "compressions": compressions,
     "schedules": schedules,
+    "ensembles": ensembles,
+    "explanations": explanations,
     "experiments": experiments,
 }
 

@@ -17,6 +17,7 @@ from client.training.beside import gradient_at
 from client.training.device import Precision, current_device
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
+from client.training.imbalance import class_weights, focused
 from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
@@ -66,7 +67,7 @@ def fit_gradient(
     make_optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")
     optimiser = make_optimiser()
     augment = [pick(AUGMENTATIONS, choice, kind="augmentation") for choice in train.augment]
-    class_weight = torch.from_numpy(_class_weights(records.labels, len(experiment.data.classes), train.class_weights))
+    class_weight = torch.from_numpy(class_weights(records.labels, len(experiment.data.classes), train.class_weights))
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
     unit_hu = unit_hu_of(spec, experiment)
     class_weight, prior = class_weight.to(device), prior.to(device)
@@ -79,7 +80,7 @@ def fit_gradient(
     def learn(batch: torch.Tensor, labels: torch.Tensor, part: slice) -> float:
         with precision.forward(), rule.watching(flat.model):
             logits = flat.model(batch[part].to(device))
-        losses = loss_of(logits.float() + prior, labels[part])
+        losses = focused(loss_of(logits.float() + prior, labels[part]), train.focal)
         flat.backward(precision.scaled((losses * class_weight[labels[part]]).sum() / len(labels)), add=part.start > 0)
         return float(losses.detach().sum())
 
@@ -217,15 +218,6 @@ def loss_of_each(experiment: Experiment) -> Callable[[torch.Tensor, torch.Tensor
         raise BadCohort(f"model {experiment.model.name!r} has no loss")
     smoothing = experiment.train.label_smoothing
     return functools.partial(loss_of, label_smoothing=smoothing) if smoothing else loss_of
-
-
-def _class_weights(labels: np.ndarray, classes: int, how: str) -> np.ndarray:
-    if how != "balanced":
-        return np.ones(classes, np.float32)
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    present = counts > 0
-    weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0.0)
-    return weights.astype(np.float32)
 
 
 def _log_prior(labels: np.ndarray, classes: int, how: str) -> np.ndarray:

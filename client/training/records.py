@@ -198,7 +198,7 @@ def slices_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
     if mask is None or not mask.any():
         raise BadCohort("a study needs lung in its mask", value=0)
     chosen = slice_numbers(mask, inputs.slices)
-    box_y, box_x = _box(np.asarray(mask.any(0)), inputs.margin_mm, prepared.volume.spacing_mm[1:])
+    box_y, box_x = lung_box(np.asarray(mask.any(0)), inputs.margin_mm, prepared.volume.spacing_mm[1:])
     unit = _unit(prepared.volume.hu, mask, inputs)
     return np.stack([_square(unit[z], box_y, box_x, prepared.volume.spacing_mm[1:], inputs.size) for z in chosen])
 
@@ -210,7 +210,7 @@ def volume_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
         raise BadCohort("a study needs lung in its mask", value=0)
     spacing = prepared.volume.spacing_mm
     planes = np.flatnonzero(mask.any((1, 2)))
-    box_y, box_x = _box(np.asarray(mask.any(0)), inputs.margin_mm, spacing[1:])
+    box_y, box_x = lung_box(np.asarray(mask.any(0)), inputs.margin_mm, spacing[1:])
     crop = _unit(prepared.volume.hu, mask, inputs)[planes[0] : planes[-1] + 1, box_y, box_x]
     factors = [n / s for n, s in zip(inputs.shape_zyx, crop.shape, strict=True)]
     smooth = ndimage.gaussian_filter(crop, [max(0.0, 0.5 * (1 / f - 1)) for f in factors])
@@ -223,7 +223,8 @@ def _unit(hu: HU, mask: Mask, inputs: Inputs) -> HU:
     return unit * (mask > 0) if inputs.mask_outside else unit
 
 
-def _box(shadow: np.ndarray, margin_mm: float, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+def lung_box(shadow: np.ndarray, margin_mm: float, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+    """Return rows and columns of a plane that hold the lungs' `shadow` (y, x) and the margin around it."""
     box = []
     for axis in (0, 1):
         hits = np.flatnonzero(shadow.any(1 - axis))

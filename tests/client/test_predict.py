@@ -110,7 +110,10 @@ def test_a_phantom_gets_what_training_and_preparation_compute(phantom_study: Pat
     assert sum(weights) == pytest.approx(1, abs=1e-6) and max(weights) > 1.2 * min(weights)
     numbers = [one["number"] for one in series["slices"]]
     assert numbers == sorted(set(numbers)) and series["slices"][0]["height_percent"] > series["slices"][-1]["height_percent"]
-    assert page.count("data:image/png") == 4
+    assert page.count("data:image/png") == 8  # four slices, and each with the map of the explanation
+    best = max(series["probabilities"], key=series["probabilities"].get)
+    assert series["explanation"]["method"] == "grad_cam" and series["explanation"]["class"] == best and f"Grad-CAM for “{best}”" in page
+    assert ("much the same map" in page) == (series["explanation"]["alike"] >= 0.5)
     top = max(series["slices"], key=lambda one: one["attention"])
     assert f"Slice {top['number']} of {top['of']}" in page[: page.index("</figure>")]
 
@@ -249,6 +252,39 @@ def test_a_table_model(study: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(list(series["probabilities"].values()), np.exp(logits) / np.exp(logits).sum(), rtol=1e-12)
     assert [one["attention"] for one in series["slices"]] == [None] * 3
     assert "What the model read" in page and page.count("data:image/png") == 3
+    assert series["explanation"]["method"] == "shapley" and set(series["explanation"]["columns"]) == set(series["columns"])
+    parts, state = series["explanation"]["columns"], load_bundle(bundle).state
+    label = list(series["probabilities"]).index(series["explanation"]["class"])
+    absent = state["coefficients"] @ np.array([0.0, 0.0, 0.0, 1.0])
+    centred = (logits - logits.mean()) - (absent - absent.mean())
+    assert sum(parts.values()) == pytest.approx(centred[label]) and "Shapley values for" in page
+
+
+@pytest.mark.parametrize("method", ["none", "attention"])
+def test_the_explanation_is_chosen_by_name(study: Path, tmp_path: Path, method: str) -> None:
+    page = predict_study(study, bundle_of(tmp_path / "b"), tmp_path / "out", explanation=method)
+    (series,) = json.loads((tmp_path / "out" / "prediction.json").read_text())["series"]
+    assert page.read_text().count("data:image/png") == (4 if method == "none" else 8)
+    assert (series["explanation"] or {"method": "none"})["method"] == method
+
+
+def test_an_explanation_for_another_kind_of_model_is_refused_first(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"shapley must apply to the model 'mil_cnn'; choose from: grad_cam"):
+        predict_study(study, bundle_of(tmp_path / "b"), tmp_path / "out", explanation="shapley")
+
+
+def test_a_map_is_brightest_where_its_heat_is() -> None:
+    hu, mask = np.full((2, 40, 40), -800, np.float32), np.zeros((2, 40, 40), np.uint8)
+    mask[:, 4:36, 4:36] = 1
+    heat = np.zeros((40, 40), np.float32)
+    heat[8:14, 22:30] = 1
+    study = Prepared(Volume(hu, (1, 1, 1)), mask)
+    with_map, plain = (np.asarray(Image.open(io.BytesIO(draw_slice(study, 0, one))).convert("RGB")).astype(int) for one in (heat, None))
+    change = np.abs(with_map - plain).sum(2)
+    rows, columns = np.nonzero(change > 60)
+    scale = plain.shape[0] / 40
+    assert (rows.min() / scale, rows.max() / scale) == pytest.approx((8, 14), abs=1)
+    assert (columns.min() / scale, columns.max() / scale) == pytest.approx((22, 30), abs=1)
 
 
 def test_a_model_that_needs_more_than_a_ct(study: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_metrics_have_the_agreed_schema(tiny: Path) -> None:
     assert set(metrics["local_only"]) == {"one", "two", "three"} == set(metrics["federated"]["sites"])
     held = metrics["federated"]["held_out"]
     names = {"auroc_macro", "auprc_macro", "balanced_accuracy", "brier", "ece", "auroc_normal", "auroc_UIP", "auroc_OP"}
-    for table in (held, metrics["pooled"]["held_out"], metrics["local_only"]["one"]["held_out"]):
+    for table in (held, *(metrics[name]["held_out"] for name in ("pooled", "one_shot_ensemble")), metrics["local_only"]["one"]["held_out"]):
         assert names <= set(table)
         assert all({"value", "low", "high", "n"} <= set(table[name]) for name in names)
         assert table["auroc_macro"]["n"] == 6
