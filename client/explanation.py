@@ -14,7 +14,7 @@ from client.training import PREDICTORS
 from client.training.records import Records, lung_box, slice_numbers
 from shared_models.blocks.spec import ModelSpec
 from shared_models.bundle import Bundle
-from shared_models.catalogue import spec_of
+from shared_models.catalogue import inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
 from shared_models.core.errors import BadInput, FedILDError
@@ -23,6 +23,7 @@ from shared_models.experiment import Inputs
 from shared_models.explanations import EXPLANATIONS, applicable
 from shared_models.explanations.sanity import alike, randomised
 from shared_models.explanations.subject import Subject
+from shared_models.phases import trained
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,7 +127,7 @@ def check_explanation(bundle: Bundle, method: str) -> None:
     model = bundle.experiment.model
     takes = spec_of(model).takes
     look_up(EXPLANATIONS, method, kind="explanation")
-    shape = {"table": (len(bundle.experiment.inputs.columns),), "slices": (1, 1, 1)}.get(takes, (1, 1, 1, 1))
+    shape = {"table": (inputs_of(bundle.experiment),), "slices": (1, 1, 1)}.get(takes, (1, 1, 1, 1))
     known = applicable(subject_of(bundle, np.zeros(shape)))
     if method not in known:
         raise BadInput(f"{method} must apply to the model {model.name!r}", remedy=f"choose from: {', '.join(known) or 'none'}")
@@ -144,7 +145,7 @@ def subject_of(bundle: Bundle, model_input: np.ndarray) -> Subject:
     def predict(rows: np.ndarray) -> np.ndarray:
         return PREDICTORS[spec.fit](experiment, bundle.state, Records(rows, np.zeros(len(rows), np.int64), ("",) * len(rows)))
 
-    background = background_of(bundle.state, model_input) if spec.takes == "table" else None
+    background = background_of(trained(bundle.state), model_input) if spec.takes == "table" else None
     return Subject(model_input, spec.takes, predict, background=background, logits=spec.fit != "trees")
 
 

@@ -10,6 +10,7 @@ import logging
 import secrets
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from client.cases.cache import load
 from client.cases.clinical import ClinicalTable
-from client.cases.cohort import Visit
+from client.cases.cohort import Cohort, Visit
 from client.cases.identity import Pseudonyms, canonical_id
 from client.dicom import tags
 from client.dicom.header import read_headers
@@ -32,6 +33,7 @@ from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
 from client.site import Site
+from client.statistics import rows_seen, study_seen
 from client.training import PREDICTORS
 from client.training.personal_models import beside
 from client.training.records import Records, image_of, refuse_gaps, slice_numbers, table_row
@@ -42,6 +44,7 @@ from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, 
 from shared_models.core.files import write_atomic, write_json
 from shared_models.ensemble import largest_of
 from shared_models.experiment import Experiment, Preparation
+from shared_models.phases import columns_of, fit_of
 
 LOGGER = logging.getLogger(__name__)
 JSON_NAME, PAGE_NAME = "prediction.json", "prediction.html"
@@ -49,11 +52,14 @@ JSON_NAME, PAGE_NAME = "prediction.json", "prediction.html"
 FROM_HEADER = ("age", "male")
 """Columns of a clinical table that the header of a CT gives."""
 
+FEWEST_KNOWN = 10
+"""Prepared patients from whom a hospital's own location and scale is learnt; `site_effect` itself needs two."""
+
 LEFT_OUT = {"MISSING_INPUT": ("a value that the model reads is missing from this series", "predict a series that has it")}
 """Reasons beside those of `tags`: (meaning, remedy)."""
 
 
-def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None = None, explanation: str = AUTO) -> Path:
+def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None = None, site: Path | None = None, explanation: str = AUTO) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
     Earlier outputs in `out` are removed first, so that a failure never leaves another patient's result behind.
@@ -68,6 +74,8 @@ def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None
         Folder for the two files (0600), made when missing.
     personal : Path, optional
         Site TOML: apply the personal model that this site keeps beside the release, instead of the released one. The output says which.
+    site : Path, optional
+        The hospital's site TOML: a release with ComBat needs its prepared patients, from whom it takes the hospital's own effect.
     explanation : str
         A line of EXPLANATIONS for the most probable class, ``auto`` for the first that applies to the model, or ``none``.
 
@@ -88,16 +96,17 @@ def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None
         raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
     for name in (JSON_NAME, PAGE_NAME):
         (out / name).unlink(missing_ok=True)
-    found = predict(study, load_bundle(Path(bundle)), None if personal is None else Site.load(personal), explanation=explanation)
+    own = None if personal is None else Site.load(personal)
+    found = predict(study, load_bundle(Path(bundle)), own, site=site, explanation=explanation)
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME
 
 
-def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, explanation: str = AUTO) -> Prediction:
+def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, site: Path | None = None, explanation: str = AUTO) -> Prediction:
     """Return what a release, or the personal model of a site beside it, says about the patient whose CT lies in a folder.
 
-    `explanation` and errors as in `predict_study`.
+    `site`, `explanation` and errors as in `predict_study`.
     """
     facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
     if personal is not None:
@@ -107,13 +116,14 @@ def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, explan
     _check_reads_studies(bundle.experiment, preparation)
     _check_weights(bundle)
     check_explanation(bundle, explanation)
+    known = known_rows(bundle.experiment, site)
     series, left = read_patient(study)
     names = Pseudonyms(secrets.token_bytes(32))
     found: list[tuple[Series, Study, SeriesPrediction]] = []
     days = sorted({one.slices[0].study_date for one in series})
     with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
         for one in series:
-            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder), explanation)
+            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder), known, explanation)
             if isinstance(outcome, Dismissed):
                 left.append(outcome)
             else:
@@ -144,10 +154,13 @@ def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:
     return group(headers)
 
 
-def predict_series(visit: Visit, bundle: Bundle, workspace: Path, explanation: str = NONE) -> tuple[dict[str, float], dict[str, Any]]:
+def predict_series(
+    visit: Visit, bundle: Bundle, workspace: Path, known: np.ndarray, explanation: str = NONE
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
 
-    With them goes the ``explanation`` of the most probable class, where there is one.
+    With them goes the ``explanation`` of the most probable class, where there is one. `known` (n, columns) are rows of the hospital's own
+    patients, from which ComBat takes the hospital's effect; none where the release does without.
 
     Raises
     ------
@@ -164,8 +177,9 @@ def predict_series(visit: Visit, bundle: Bundle, workspace: Path, explanation: s
     if spec.takes == "table":
         model_input = table_row(visit, experiment.inputs.columns)
         columns = dict(zip(experiment.inputs.columns, model_input.tolist(), strict=True))
+        model_input = rows_seen([model_input[None]], known, experiment, bundle.state)[0][0]
     else:
-        model_input = image_of(prepared, spec, experiment.inputs)
+        model_input = image_of(study_seen(prepared, experiment, bundle.state), spec, experiment.inputs)
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
     probabilities = PREDICTORS[spec.fit](experiment, bundle.state, records)[0].tolist()
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
@@ -179,6 +193,31 @@ def predict_series(visit: Visit, bundle: Bundle, workspace: Path, explanation: s
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
     return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
+
+
+def known_rows(experiment: Experiment, site: Path | None) -> np.ndarray:
+    """Return the rows of the hospital's own patients, labelled or not, where a statistic of the release reads them; none where none does.
+
+    Raises
+    ------
+    BadInput
+        A release with ComBat and no hospital, or one with too few prepared patients.
+    """
+    nobody = np.zeros((0, len(experiment.inputs.columns)))
+    if all(choice.name != "combat" for choice in experiment.statistics or ()):
+        return nobody
+    if site is None:
+        raise BadInput(
+            "this release takes off what is the hospital's own, which it learns from patients of the hospital",
+            remedy="name the hospital with --site site.toml, after `fedild prepare`",
+        )
+    rows = []
+    for case in Cohort.load(Site.load(site).workspace / "cohort.json").cases:
+        with suppress(BadCohort):  # a patient without one of the values says nothing
+            rows.append(table_row(case.visits[0], experiment.inputs.columns))
+    if len(rows) < FEWEST_KNOWN:
+        raise BadInput(f"a hospital's own effect is learnt from at least {FEWEST_KNOWN} prepared patients", value=len(rows), remedy="prepare more")
+    return np.stack(rows)
 
 
 def attention_of(bundle: Bundle, image: np.ndarray) -> list[float] | None:
@@ -218,14 +257,21 @@ def count_left_out(left: Iterable[Dismissed]) -> list[dict[str, Any]]:
 
 
 def _attempt(
-    one: Series, visit_number: int, bundle: Bundle, preparation: Preparation, names: Pseudonyms, workspace: Path, explanation: str
+    one: Series,
+    visit_number: int,
+    bundle: Bundle,
+    preparation: Preparation,
+    names: Pseudonyms,
+    workspace: Path,
+    known: np.ndarray,
+    explanation: str,
 ) -> tuple[Study, SeriesPrediction] | Dismissed:
     paths = tuple(s.path for s in one.slices)
     try:
         study = prepare_study(one, preparation, names=names, workspace=workspace)
     except BadStudy as error:
-        known = error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED
-        return Dismissed(error.reason if known else "FAILED", paths, one.series_uid)
+        listed = error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED
+        return Dismissed(error.reason if listed else "FAILED", paths, one.series_uid)
     except Exception as error:  # one series never stops the others; the text stays on this machine
         LOGGER.warning("series %s: %s", names.series(one.series_uid, one.part), type(error).__name__)
         LOGGER.debug("trace", exc_info=True)
@@ -233,7 +279,7 @@ def _attempt(
     # the cohort's own way from a study to what a model may read: features, and age and sex of the header
     visit = build_cohort([(one, study)], ClinicalTable(), names).cases[0].visits[0]
     try:
-        probabilities, seen = predict_series(visit, bundle, workspace, explanation)
+        probabilities, seen = predict_series(visit, bundle, workspace, known, explanation)
     except BadCohort:
         return Dismissed("MISSING_INPUT", paths, one.series_uid)
     kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")
@@ -258,8 +304,10 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
 
 def _check_weights(bundle: Bundle) -> None:
     # no records: weights are loaded and nothing is computed, before hundreds of slices are read
-    nothing = Records(np.zeros((0, len(bundle.experiment.inputs.columns))), np.zeros(0, np.int64), ())
+    nothing = Records(np.zeros((0, len(columns_of(bundle.experiment)))), np.zeros(0, np.int64), ())
     try:
+        for choice in bundle.experiment.statistics or ():
+            fit_of(bundle.state, choice.name)
         PREDICTORS[spec_of(bundle.experiment.model).fit](bundle.experiment, bundle.state, nothing)
     except (BadState, KeyError, ValueError):
         raise BadBundle("a release's weights must fit its model", remedy="use the version that wrote it") from None

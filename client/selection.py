@@ -15,7 +15,7 @@ from client.cases.table import read_table
 from client.privacy.gate import Measured
 from client.site import Site
 from client.training import PREDICTORS
-from client.training.records import Records, records_of
+from client.training.records import Records, See, records_of
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadCohort
@@ -91,21 +91,21 @@ def scaled(values: np.ndarray, inputs: Inputs, *, training: np.ndarray) -> np.nd
     return values
 
 
-def all_records(site: Site, experiment: Experiment) -> Records:
-    """Return all labelled records of a site."""
+def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -> Records:
+    """Return all labelled records of a site; `see` changes each prepared study first."""
     if experiment.data.kind == "patches":
         return patch_records(site, experiment)
     if experiment.data.kind == "table":
         return table_records(site, experiment)[0]
-    return records_of(cohort_of(site, experiment).cases, experiment, site.workspace)
+    return records_of(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
 
 
-def split_records(site: Site, experiment: Experiment) -> tuple[Records, Records]:
+def split_records(site: Site, experiment: Experiment, *, see: See | None = None) -> tuple[Records, Records]:
     """Return training and validation records, split by a keyed hash of the patient: a patient is on one side, and always on the same."""
     if experiment.data.kind == "table":
         rows, held_rows = table_records(site, experiment)
         return rows.take(np.flatnonzero(~held_rows)), rows.take(np.flatnonzero(held_rows))
-    records = all_records(site, experiment)
+    records = all_records(site, experiment, see=see)
     held = _held_out(site, experiment, records.names)
     validation = np.array([name in held for name in records.names], bool)
     judged = records.take(np.flatnonzero(validation))

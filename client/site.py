@@ -3,7 +3,7 @@
 [site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
            watch (the inbox) and prepare_for (an experiment TOML)
 [deidentification] dates (shift or remove) and characteristics (keep or clean) of the headers; names and ids always go
-[policy]   models, tasks, strategies, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] of differential privacy
+[policy]   models, tasks, strategies, statistics, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] likewise
 [receiver] of studies that are pushed here; [pacs] to fetch studies from; [limits] of one study (client/intake/settings.py)
 [server]   address to dial and name of the consortium; written by `fedild site join`
 """
@@ -83,6 +83,7 @@ class Policy(Section):
     models: tuple[str, ...] = ("*",)
     tasks: tuple[str, ...] = ("*",)
     strategies: tuple[str, ...] = ("*",)
+    statistics: tuple[str, ...] = ("*",)
     min_cases: Annotated[int, Field(ge=1)] = 10
     min_cases_in_sum: Annotated[int, Field(ge=1)] | None = None
     min_per_class: Annotated[int, Field(ge=1)] = 5

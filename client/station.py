@@ -193,8 +193,10 @@ def _experiment(folder: Path, word: str) -> Experiment:
 
 
 def _about(experiment: Experiment) -> str:
-    strategy = experiment.strategy.name if experiment.strategy else "default"
-    return f"{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds, classes {', '.join(experiment.data.classes)}"
+    strategies = [stage.strategy or experiment.strategy for stage in experiment.stages or ()] or [experiment.strategy]
+    strategy = ", then ".join(dict.fromkeys(choice.name if choice else "default" for choice in strategies))
+    before = "".join(f"{choice.name}, then " for choice in experiment.statistics or ())
+    return f"{before}{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds, classes {', '.join(experiment.data.classes)}"
 
 
 def _refused(path: Path) -> str:

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -25,8 +26,9 @@ from client.privacy.quiet import quiet
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
 from client.privacy.support import check_groups, support_of, supported
-from client.selection import measure, received_loss, split_records
+from client.selection import measure, received_loss
 from client.site import Site
+from client.statistics import seen_records
 from client.training import FITTERS, PRIVATE_FITTERS
 from client.training.device import training_on
 from client.training.fitter import round_seed
@@ -43,8 +45,10 @@ from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
 from shared_models.core.errors import FedILDError
+from shared_models.core.state import digest
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
+from shared_models.phases import PREFIX, Phase, phase_at, trained
 
 if TYPE_CHECKING:
     from client.training.personal import Mixed
@@ -118,36 +122,46 @@ class Worker:
         if self.guards is not None:
             self.guards.ledger.check_receipt(job.receipts.get(self.site.site.name, ""))
         enforce(experiment, policy)
-        seal = sealing(job, experiment, self._member())
-        training, validation = self.records(experiment)
+        phase = phase_at(experiment, job.round)
+        settings, fitting = phase.settings, phase.number if job.kind == "fit" else None
+        spec = phase.spec if fitting is not None and phase.spec else spec_of(experiment.model)
+        received = trained(job.state)
+        current = phase.changed(job.state) if job.kind == "fit" else received
+        seal = sealing(job, settings, self._member(), current if spec.fit == "gradient" and job.kind == "fit" else None)
+        training, validation = self.records(experiment, job.state, fitting=fitting)
         # A judgement comes after its round: what the site has kept of that round is part of what is judged.
         memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"), experiment.digest)
         rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra, memory)
-        own = self._personal(rule, experiment, memory)
+        own = self._personal(rule, settings, memory)
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.
-        measured = {} if private else measure(experiment, own.seen(job.state) if own else job.state, validation)
+        measured = {} if private or fitting is not None else measure(settings, own.seen(received) if own else received, validation)
         if job.kind == "judge":
             if own:
                 keep_beside(self.site.workspace, job.state, memory.before())
             update = replace(empty, metrics=release_metrics(measured, policy))
             return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
-        spec = spec_of(experiment.model)
-        training = self._supported(experiment, training, summed=seal is not None)
-        if rule.tells_loss and not private:
-            measured["received_loss"] = received_loss(experiment, job.state, training)
+        training = self._supported(experiment, training, spec.counts, summed=seal is not None)
+        if rule.tells_loss and not private and fitting is None:
+            measured["received_loss"] = received_loss(settings, received, training)
         steps = None if self.guards is None else self.guards.answers.steps(job, training.names)
         meter = self._meter(job, experiment, training)
         fit = look_up(PRIVATE_FITTERS, spec.fit, kind="private fit") if private else FITTERS[spec.fit]
         paid = {"spend": meter.spend, "summed": seal is not None} if private else {}
+        if fitting is not None:
+            paid["model"] = phase.statistic
+        elif phase.train_only:
+            from client.training.resting import resting  # torch is imported by the first network, not by the first table
+
+            rule = resting(rule, settings, frozenset(current))
         began = time.monotonic()
         with nullcontext() if self.guards is None else quiet(self._places):
-            begin = own.begin(job.state) if own else job.state
-            fitted = fit(experiment, begin, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
+            begin = own.begin(received) if own else current if fitting is not None else received
+            fitted = fit(settings, begin, training, rule=rule, factor=factor, seed=seed, steps=steps, **paid)
             if own:
                 # A second model never leaves: it needs no noise, and nothing is spent on it.
                 plain = FITTERS[spec.fit]
-                fitted = own.end(fitted, job.state, lambda state, rule: plain(experiment, state, training, rule=rule, factor=factor, seed=seed))
+                fitted = own.end(fitted, received, lambda state, rule: plain(settings, state, training, rule=rule, factor=factor, seed=seed))
         log.info("round %s: %s steps on %s patients in %.2f s", job.round, fitted.steps, training.patients, time.monotonic() - began)
         if private:
             if any(value.any() for value in fitted.state.values()):  # nothing but zeros is of nobody: sums that were paid for already
@@ -155,13 +169,13 @@ class Worker:
         elif fitted.loss is not None:
             measured["train_loss"] = Measured(fitted.loss, training.patients)
         packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
-        state = fitted.state
+        state = {key: fitted.state[key] for key in current} if phase.train_only else fitted.state
         if spec.fit == "gradient" and not private:  # noise falls on every array
             from client.training.used import check_unused  # torch is imported by the first network, not by the first table
 
-            check_unused(experiment, state, job.state, training.inputs.shape[1:])
+            check_unused(settings, state, current, training.inputs.shape[1:])
         if packing is not None:
-            state = pack_update(state, job.state, packing, workspace=self.site.workspace, run=memory.name, round=job.round)
+            state = pack_update(state, current, packing, workspace=self.site.workspace, run=memory.name, round=job.round)
         update = replace(
             empty,
             state=state,
@@ -173,13 +187,13 @@ class Worker:
         )
         return release(
             update,
-            layout=_layout(experiment, job.state, training),
+            layout=_layout(phase, current, training),
             policy=policy,
             record=self._record,
             key=key,
             support=None if private else support_of(training.labels, training.names, len(experiment.data.classes)),
             counts=spec.counts,
-            most_steps=max(1, experiment.train.steps or experiment.train.epochs * math.ceil(len(training) / experiment.train.batch)),
+            most_steps=max(1, settings.train.steps or settings.train.epochs * math.ceil(len(training) / settings.train.batch)),
             check=partial(self._check_trees, experiment, training) if spec.fit == "trees" else None,
             seal=seal and partial(seal, measured),
         )
@@ -194,7 +208,7 @@ class Worker:
     def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
         return Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
 
-    def _supported(self, experiment: Experiment, training: Records, *, summed: bool) -> Records:
+    def _supported(self, experiment: Experiment, training: Records, counts: Mapping[str, str], *, summed: bool) -> Records:
         """Leave out, or refuse, what too few patients stand behind: before training, so that time tells nothing."""
         policy, private = self.site.policy, is_private(experiment)
         kept = supported(
@@ -203,7 +217,7 @@ class Worker:
             len(experiment.data.classes),
             least=max(policy.least_cases(summed=summed), policy.privacy.least_patients if private and self.guards is not None else 0),
             least_per_class=policy.least_per_class(summed=summed),
-            per_class=not private and "class" in spec_of(experiment.model).counts.values(),
+            per_class=not private and "class" in counts.values(),
         )
         return training if len(kept) == len(training) else training.take(kept)
 
@@ -217,11 +231,17 @@ class Worker:
     def _places(self) -> tuple[Path, ...]:
         return (*(self.site.workspace / name for name in ("steps", "residual", "strategy")), self.site.folder / "logs")
 
-    def records(self, experiment: Experiment) -> tuple[Records, Records]:
-        """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on."""
-        if experiment.digest not in self._ready:
-            self._ready = {experiment.digest: split_records(self.site, experiment)}
-        return self._ready[experiment.digest]
+    def records(self, experiment: Experiment, state: State | None = None, *, fitting: int | None = None) -> tuple[Records, Records]:
+        """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on.
+
+        `state` holds the statistics under which they are seen, `fitting` is the number of the one that is being fitted.
+        """
+        state = {} if state is None else state
+        fits = digest({key: value for key, value in state.items() if key.startswith(PREFIX)}) if experiment.statistics else ""
+        key = f"{experiment.digest}/{fitting}/{fits}"
+        if key not in self._ready:
+            self._ready = {key: seen_records(self.site, experiment, state, fitting=fitting)}
+        return self._ready[key]
 
     def _member(self) -> Member:
         key, peers = (None, None) if self.guards is None else (self.guards.key, self.guards.peers)
@@ -232,10 +252,10 @@ class Worker:
         return self.site.workspace / "what-left.jsonl"
 
 
-def _layout(experiment: Experiment, state: State, records: Records) -> State:
-    spec = spec_of(experiment.model)
-    if spec.fit == "gradient":
+def _layout(phase: Phase, state: State, records: Records) -> State:
+    experiment, statistic = phase.settings, phase.statistic
+    if statistic is None and spec_of(experiment.model).fit == "gradient":
         packing = compression_of(experiment.federation.compression)
         return state if packing is None else packed_layout(state, packing)
-    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    model = statistic or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     return model.contribution(state, records.inputs[:0], records.outcome[:0], seed=0)

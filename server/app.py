@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.serverapp import ServerApp
 
 from server.combines import conflicts
+from server.phases import phase_conflicts
 from server.runs import inflate
 from server.runs.checkpoint import RoundState, load_latest
 from server.runs.draws import Pace
@@ -27,6 +28,7 @@ from server.runs.standing import Standing
 from server.runs.start import begin
 from server.runs.stopping import Course, chosen, federated_metric
 from server.strategies import DEFAULTS, STRATEGIES
+from server.strategies.combined import combined
 from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
 from shared_models.catalogue import build, inputs_of, spec_of
@@ -34,6 +36,7 @@ from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadInput
 from shared_models.core.files import write_json, write_state
 from shared_models.experiment import Experiment
+from shared_models.phases import phases_of
 from shared_models.secure_sum.roster import certify
 from shared_models.signing import signing_key
 
@@ -106,6 +109,20 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
     return with_site_privacy(strategy(model), experiment.privacy)
 
 
+def strategies_of(experiment: Experiment, models: Sequence[Any]) -> list[Strategy]:
+    """Return the strategy of each phase of a run; `models` are what each of them fits: a statistic, a model of sums, or None for a network.
+
+    Raises
+    ------
+    BadChoice
+        As `strategy_of`, or statistics and stages that cannot run.
+    """
+    for conflict in phase_conflicts(experiment):
+        raise BadChoice(conflict.rule, remedy=conflict.remedy)
+    phases = phases_of(experiment)
+    return [combined(model) if phase.spec else strategy_of(phase.settings, model) for phase, model in zip(phases, models, strict=True)]
+
+
 def run_experiment(
     grid: Grid,
     experiment: Experiment,
@@ -134,49 +151,57 @@ def run_experiment(
         roster = take_roll(grid, run=experiment.digest[:16], timeout_s=min(600.0, settings.deadline_s), wanted=settings.quorum)
     else:
         roster = gather(grid, sites, quorum=settings.quorum, timeout_s=min(GATHER_S, settings.deadline_s), waiting=waiting)
-    start = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder, run=None if sites is None else folder.name)
+    at = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder, run=None if sites is None else folder.name)
     classical = None if spec.fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
-    strategy = strategy_of(experiment, classical)
-    if start.round == 0:
-        start.own = strategy.start(start.state)
-    secure = None if settings.secure_sum is None else SecureSum(experiment, run=start.run, certificate=certificate)
-    log = RoundLog(folder / "rounds.jsonl", keep=start.round)
+    phases = phases_of(experiment)
+    models: list[Any] = [phase.statistic or classical for phase in phases]
+    strategies = strategies_of(experiment, models)
+    for phase in phases:
+        phase.changed(at.state)  # a stage that names no layer is refused before the first round
+    secure = None if settings.secure_sum is None else SecureSum(experiment, run=at.run, certificate=certificate)
+    log = RoundLog(folder / "rounds.jsonl", keep=at.round)
 
     def told(record: RoundRecord, at: RoundState) -> None:
         log(record, at)
         if on_round:
             on_round(record, at)
 
-    final = run_rounds(
-        strategy,
-        grid,
-        start,
-        experiment=experiment,
-        roster=roster,
-        model=classical,
-        folder=folder,
-        on_round=told,
-        durable=durable,
-        sites=sites,
-        waiting=waiting,
-        keys=keys,
-        secure=secure,
-        receipts=receipts,
-        pace=pace,
-    )
-
+    for phase, model, strategy in zip(phases, models, strategies, strict=True):
+        if at.round >= phase.last:
+            continue
+        if at.round < phase.first:
+            at.own = strategy.start(phase.changed(at.state))
+        at = run_rounds(
+            strategy,
+            grid,
+            at,
+            experiment=experiment,
+            roster=roster,
+            model=model,
+            folder=folder,
+            on_round=told,
+            phase=phase,
+            durable=durable,
+            sites=sites,
+            waiting=waiting,
+            keys=keys,
+            secure=secure,
+            receipts=receipts,
+            pace=pace,
+        )
+    strategy = strategies[-1]
     judged = partial(judge, grid, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
-    final.state = strategy.release(final.state, final.own)
-    site_metrics, course = judged(final), None
+    at.state = strategy.release(at.state, at.own)
+    site_metrics, course = judged(at), None
     if settings.stopping is not None:
-        course = Course.of(settings.stopping, final.loop)
-        course.note(final.round, federated_metric(settings.stopping.metric, site_metrics))
-    best, released = chosen(final, course, folder, rounds=settings.rounds)
-    if best is not final:
-        final = best
-        final.state = strategy.release(final.state, final.own)
-        site_metrics = judged(final)
+        course = Course.of(settings.stopping, at.loop)
+        course.note(at.round, federated_metric(settings.stopping.metric, site_metrics))
+    best, released = chosen(at, course, folder, rounds=phases[-1].last)
+    if best is not at:
+        at = best
+        at.state = strategy.release(at.state, at.own)
+        site_metrics = judged(at)
     write_json(folder / "release.json", released.as_dict())
     write_json(folder / "site_metrics.json", site_metrics)
-    write_state(folder / "final.safetensors", final.state, {"round": str(final.round), "experiment": experiment.digest})
-    return final
+    write_state(folder / "final.safetensors", at.state, {"round": str(at.round), "experiment": experiment.digest})
+    return at

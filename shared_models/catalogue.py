@@ -11,6 +11,7 @@ from shared_models.core.choices import Choice, look_up, pick
 from shared_models.core.errors import BadChoice
 from shared_models.experiment import Experiment
 from shared_models.networks import NETWORKS
+from shared_models.phases import columns_of
 from shared_models.pretrained import load_weights, normalise
 from shared_models.weights import parted
 
@@ -60,7 +61,7 @@ def build(choice: Choice, *, inputs: int, outputs: int) -> Any:
 
 
 def inputs_of(experiment: Experiment) -> int:
-    """Return what the experiment's model reads: channels of an image (1), or columns of a table.
+    """Return what the experiment's model reads: channels of an image (1), or columns of a table after its statistics.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def inputs_of(experiment: Experiment) -> int:
         return 1
     if not experiment.inputs.columns:
         raise BadChoice(f"model {experiment.model.name!r} reads a table", remedy='name its columns: inputs.columns = ["whole_haa_percent", ...]')
-    return len(experiment.inputs.columns)
+    return len(columns_of(experiment))
 
 
 def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> State:

@@ -5,7 +5,9 @@ name, title, seed
 [preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
 [inputs]       what a model sees of a prepared study
 [model]        a line of MODELS and its knobs; [model.weights] to start from published weights
+[[statistics]] lines of STATISTICS that the sites sum before training  (`shared_models/phases`)
 [train]        local epochs, batch, optimiser, augmentation
+[[stages]]     rounds of training after one another, with other settings, or of some layers only
 [strategy]     a line of STRATEGIES and its knobs
 [federation]   rounds, quorum, deadline, compression
 [evaluation]   metrics, validation share, folds
@@ -19,9 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from shared_models.core.choices import Choice, Section, apply_overrides, load_over, validated
+from shared_models.core.choices import Choice, Section, apply_overrides, faults_of, load_over, validated
 from shared_models.core.errors import BadChoice
 from shared_models.core.files import canonical_json, sha256
 from shared_models.schedules import factor_of, schedule_of
@@ -169,6 +171,24 @@ class Train(Section):
         return value
 
 
+class Stage(Section):
+    """One stage of training: `rounds`, and what differs from ``[train]`` and ``[strategy]``.
+
+    `train_only` names the arrays that are trained, by patterns as of a shell (``project.*``): the others stay as they are, and neither change
+    nor travel back.
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    train: dict[str, Any] = Field(default_factory=dict)
+    strategy: Choice | None = None
+    train_only: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+
+    def applied(self, experiment: Experiment) -> Experiment:
+        """Return the experiment as it holds in this stage."""
+        train = Train.model_validate(experiment.train.model_dump() | self.train)
+        return experiment.model_copy(update={"train": train, "strategy": self.strategy or experiment.strategy})
+
+
 class SecureSum(Section):
     """The server learns the sum of the sites' updates and no single one (`shared_models/secure_sum`); ``secure_sum = true`` takes the defaults.
 
@@ -289,7 +309,9 @@ class Experiment(Section):
     preparation: Preparation = Preparation()
     inputs: Inputs = Inputs()
     model: Choice
+    statistics: tuple[Choice, ...] | None = None
     train: Train = Train()
+    stages: tuple[Stage, ...] | None = None
     strategy: Choice | None = None
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
@@ -321,6 +343,37 @@ class Experiment(Section):
             raise ValueError("federation.stopping reads validation metrics, which the noise does not cover: no site sends them under [privacy]")
         if self.privacy.noise_share > self.federation.quorum:
             raise ValueError("privacy.noise_share must not exceed federation.quorum: a sum of fewer sites would lack noise")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_make_the_rounds(cls, document: Any) -> Any:
+        # [federation] may leave its rounds out: the stages say them.
+        stages = document.get("stages") if isinstance(document, dict) else None
+        federation = document.get("federation", {}) if stages else None
+        counts = [stage.get("rounds") if isinstance(stage, dict) else getattr(stage, "rounds", None) for stage in stages or ()]
+        whole = [count for count in counts if isinstance(count, int)]
+        if isinstance(federation, dict) and "rounds" not in federation and len(whole) == len(counts):
+            return {**document, "federation": {**federation, "rounds": sum(whole)}}
+        return document
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Experiment:
+        names = [choice.name for choice in self.statistics or ()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"statistics must differ from one another: {names}")
+        if self.stages is None:
+            return self
+        if not self.stages or sum(stage.rounds for stage in self.stages) != self.federation.rounds:
+            total = sum(stage.rounds for stage in self.stages)
+            raise ValueError(f"stages have {total} rounds and federation.rounds = {self.federation.rounds}; leave federation.rounds out")
+        for number, stage in enumerate(self.stages, 1):
+            try:
+                train = stage.applied(self).train
+            except ValidationError as error:
+                raise ValueError("; ".join(faults_of(error, f"stages.{number}.train"))) from None
+            if self.privacy.at_sites and train.class_weights != "none":
+                raise ValueError(f"stages.{number}.train.class_weights must be none under [privacy], as in [train]")
         return self
 
     @staticmethod

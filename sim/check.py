@@ -13,10 +13,15 @@ from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spe
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
 from shared_models.experiment import Experiment
+from shared_models.phases import phases_of
+from shared_models.statistics import STATISTICS
 from shared_models.weights import parted
 from sim.experiments import path_of
 from sim.settings import OneTable, Phantoms, simulation_of
 from sim.tables import function_of
+
+NO_LONGER_HU = frozenset({"clahe", "clip", "window"})
+"""Steps after which an image is no longer in Hounsfield units, but for ``standardise``, which takes the place of landmarks."""
 
 
 def faults(experiment: Experiment) -> list[str]:
@@ -27,7 +32,6 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training import PRIVATE_FITTERS
     from client.training.augment import AUGMENTATIONS
     from client.training.optimisers import OPTIMISERS
-    from server.combines import conflicts
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.ensembles import ENSEMBLES
@@ -50,10 +54,17 @@ def faults(experiment: Experiment) -> list[str]:
     look("federation.compression", COMPRESSIONS, "compression", experiment.federation.compression)
     look("train.optimiser", OPTIMISERS, "optimiser", experiment.train.optimiser)
     look("preparation.segmenter", SEGMENTERS, "segmenter", experiment.preparation.segmenter)
+    for number, stage in enumerate(experiment.stages or (), 1):
+        if stage.strategy:
+            look(f"stages.{number}.strategy", STRATEGIES, "strategy", stage.strategy)
+        look(f"stages.{number}.train.optimiser", OPTIMISERS, "optimiser", (train := stage.applied(experiment).train).optimiser)
+        for choice in train.augment:
+            look(f"stages.{number}.train.augment", AUGMENTATIONS, "augmentation", choice)
     for place, table, kind, choices in (
         ("preparation.steps", STEPS, "step", experiment.preparation.steps),
         ("preparation.features", FEATURES, "feature family", experiment.preparation.features),
         ("train.augment", AUGMENTATIONS, "augmentation", experiment.train.augment),
+        ("statistics", STATISTICS, "statistic", experiment.statistics or ()),
     ):
         for number, choice in enumerate(choices):
             look(f"{place}.{number}", table, kind, choice)
@@ -67,7 +78,7 @@ def faults(experiment: Experiment) -> list[str]:
     if experiment.model.name in MODELS:
         spec = spec_of(experiment.model)
         try:
-            inputs_of(experiment)
+            inputs_of(experiment.model_copy(update={"statistics": None}))
         except FedILDError as error:
             found.append(f"inputs.columns: {error}")
         if spec.task != experiment.data.target:
@@ -83,12 +94,10 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
         if spec.summed_only and experiment.federation.secure_sum is None and not experiment.privacy.at_sites:
             found.append(f"federation.secure_sum: sums of {experiment.model.name!r} tell of groups as small as one patient; set secure_sum = true")
-        found += _private_sums(experiment) + _shared_noise(experiment)
+        found += _private_sums(experiment)
         if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
-        if experiment.strategy and experiment.strategy.name in STRATEGIES and STRATEGIES[experiment.strategy.name].fit != spec.fit:
-            found.append(f"strategy: {experiment.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
-        found += map(str, conflicts(experiment))
+        found += _phases(experiment)
     if experiment.simulation is not None:
         try:
             settings = simulation_of(experiment)
@@ -102,6 +111,35 @@ def faults(experiment: Experiment) -> list[str]:
         except FedILDError as error:
             found.append(f"simulation: {error}")
     return found
+
+
+def _phases(experiment: Experiment) -> list[str]:
+    """Return what is wrong with statistics and stages, and with the strategy of each stage."""
+    from server.combines import conflicts
+    from server.phases import phase_conflicts
+    from server.strategies import STRATEGIES
+
+    spec, chosen = spec_of(experiment.model), experiment.statistics or ()
+    found = list(map(str, phase_conflicts(experiment)))
+    if any(choice.name == "landmarks" for choice in chosen):
+        found += [
+            f"preparation.steps: landmarks are of Hounsfield units, which {step.name!r} leaves; leave the step out"
+            for step in experiment.preparation.steps
+            if step.name in NO_LONGER_HU
+        ]
+    for phase in phases_of(experiment.model_copy(update={"statistics": None})):
+        settings = phase.settings
+        if settings.strategy and settings.strategy.name in STRATEGIES and STRATEGIES[settings.strategy.name].fit != spec.fit:
+            found.append(f"strategy: {settings.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
+        found += map(str, conflicts(settings))
+        found += _shared_noise(settings)
+        if phase.train_only and spec.fit == "gradient" and not found:
+            try:
+                state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
+                phase.changed(state)
+            except FedILDError as error:
+                found.append(f"{phase.name}: {error}")
+    return list(dict.fromkeys(found))
 
 
 def _private_sums(experiment: Experiment) -> list[str]:

@@ -164,12 +164,13 @@ def predict(
     bundle: Annotated[Path, typer.Option(help="A released model.")],
     out: Annotated[Path, typer.Option(help="Folder for prediction.json and prediction.html.")],
     personal: Annotated[Path | None, typer.Option(help="Site TOML: apply the personal model that this site keeps beside the release.")] = None,
+    site: Annotated[Path | None, typer.Option(help="The hospital's site TOML, for a release with ComBat.")] = None,
     explanation: Annotated[str, typer.Option(help="A name of `fedild list explanations`, auto for the first that applies, or none.")] = "auto",
 ) -> None:
     """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
     from client.predict import predict_study
 
-    typer.echo(predict_study(study, bundle, out, personal=personal, explanation=explanation))
+    typer.echo(predict_study(study, bundle, out, personal=personal, site=site, explanation=explanation))
 
 
 @app.command("list", epilog="Example: fedild list models")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli_w
 
+from server.phases import strategy_in_words
 from server.runs.stopping import told_of_release
-from server.strategies import DEFAULTS
-from shared_models.catalogue import spec_of
 from shared_models.core.files import read_json, read_state, write_json
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def run_facts(run: Run, training: list[Path], held_out: list[Path], steps: dict[
         "experiment": experiment.name,
         "toml": tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True)),
         "digest": experiment.digest,
-        "strategy": experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit],
+        "strategy": strategy_in_words(experiment),
         "model": experiment.model.name,
         "parameters": int(sum(value.size for value in start.values())),
         "sites": sites,

@@ -15,6 +15,7 @@ from server.runs.draws import Pace, simulated_pace
 from server.runs.rounds import RoundRecord
 from shared_models.core.errors import Interrupted
 from shared_models.experiment import Experiment
+from shared_models.phases import rounds_of
 from sim.pool import THREADS, Pool
 from sim.progress import Progress
 from sim.run import Run
@@ -108,7 +109,7 @@ def federate(run: Run, sites: list[Path], folder: Path, pool: Pool, progress: Pr
 
     def told(record: RoundRecord, at: RoundState) -> None:
         del at
-        step(record.round, run.experiment.federation.rounds)
+        step(record.round, rounds_of(run.experiment))
 
     if run.backend == "ray":
         if not (folder / "start.json").exists():

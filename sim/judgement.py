@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from server.phases import strategy_in_words
 from server.runs.log import patients_of, read_rounds
 from server.runs.stopping import told_of_release
-from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
-from shared_models.catalogue import source_of, spec_of
+from shared_models.catalogue import source_of
 from shared_models.core.files import read_json, read_state, sha256_file, write_json
 from shared_models.metrics import METRICS, describe_predictions, score
 from shared_models.metrics.scoring import compare
@@ -106,7 +106,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
             "rounds": len(rounds) or experiment.federation.rounds,
             **told_of_release(out / "federation", experiment),
             "degraded_rounds": sum(r["degraded"] for r in rounds),
-            "strategy": experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit],
+            "strategy": strategy_in_words(experiment),
             "differential_privacy": "none",
         },
         "performance_on_the_held_out_hospital": metrics["federated"].get("held_out", {}),

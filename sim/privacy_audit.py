@@ -12,8 +12,8 @@ import numpy as np
 from client.privacy.canaries import judge
 from client.privacy.membership import attack, by_patient, sureness, within_classes
 from client.privacy.plan import steps_of
-from client.selection import split_records
 from client.site import Site
+from client.statistics import seen_records
 from client.training import PREDICTORS
 from client.training.canaries import CANARIES, PLANTED, Setting
 from client.training.inversion import compare, gradient_in, invert, private_gradient, update_in_clear
@@ -86,7 +86,7 @@ def audit(folder: Path, sites: Sequence[Path] = (), *, effort: Effort | None = N
     effort, bundle = effort or Effort(), load_bundle(folder)
     places = [Site.load(path) for path in sites]
     found: dict[str, Any] = {"command": _command(places, effort, seed), "bundle": bundle.digest[:12]}
-    parts = [split_records(place, bundle.experiment) for place in places]
+    parts = [seen_records(place, bundle.experiment, bundle.state) for place in places]
     found |= _canaries(bundle.experiment, [training.patients for training, _ in parts], effort, told)
     for place, (training, validation) in zip(places, parts, strict=True):
         told(f"membership: {place.site.name}")
@@ -112,7 +112,7 @@ def _canaries(experiment: Experiment, patients: Sequence[int], effort: Effort, t
         return {"canary audit": "not applicable: the experiment claims no differential privacy at its sites"}
     if not effort.canaries or fit not in CANARIES:
         return {"canary audit": None}
-    rate, steps = steps_of(experiment, min(patients, default=PATIENTS)) if fit == "gradient" else (1.0, 1)
+    rate, steps = steps_of(experiment, min(patients, default=PATIENTS))
     rounds = max(1, min(experiment.federation.rounds, MOST_STEPS // steps))
     setting = Setting(privacy.noise_multiplier, privacy.clip, rate, min(steps, MOST_STEPS), rounds, privacy.grad_sample)
     told(f"canaries: the trainer for {setting.rounds} rounds of {setting.steps} steps")

@@ -10,11 +10,13 @@ import numpy as np
 from client.privacy.membership import by_patient, sureness
 from client.training import FITTERS, PREDICTORS
 from client.training.records import Records
+from client.training.resting import resting
 from client.training.rules import Plain
 from shared_models.catalogue import build, initial_state, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
 from shared_models.experiment import Experiment, learning_rate_factor
+from shared_models.phases import phases_of
 
 
 def train_alone(experiment: Experiment, records: Records, *, seed: int) -> State:
@@ -22,10 +24,14 @@ def train_alone(experiment: Experiment, records: Records, *, seed: int) -> State
     spec, classes = spec_of(experiment.model), len(experiment.data.classes)
     model = None if spec.fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=classes)
     state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=classes, seed=seed)
-    for number in range(1, experiment.federation.rounds + 1):
-        factor = learning_rate_factor(experiment.train, number, experiment.federation.rounds)
-        fitted = FITTERS[spec.fit](experiment, state, records, rule=Plain(), factor=factor, seed=seed + number)
-        state = fitted.state if model is None else model.combine(state, [fitted.state], [float(len(records))])
+    for phase in phases_of(experiment):
+        if phase.number is not None:
+            continue  # the records are seen under the statistics of the release
+        for number in range(1, phase.rounds + 1):
+            factor = learning_rate_factor(phase.settings.train, number, phase.rounds)
+            rule = resting(Plain(), phase.settings, frozenset(phase.changed(state))) if phase.train_only else Plain()
+            fitted = FITTERS[spec.fit](phase.settings, state, records, rule=rule, factor=factor, seed=seed + number)
+            state = fitted.state if model is None else model.combine(state, [fitted.state], [float(len(records))])
     return state
 
 

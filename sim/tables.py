@@ -23,6 +23,13 @@ def strategies() -> Mapping[str, Any]:
     return STRATEGIES
 
 
+def statistics() -> Mapping[str, Any]:
+    """Return STATISTICS."""
+    from shared_models.statistics import STATISTICS
+
+    return STATISTICS
+
+
 def steps() -> Mapping[str, Any]:
     """Return STEPS."""
     from client.preprocessing import STEPS
@@ -103,6 +110,7 @@ def experiments() -> Mapping[str, Any]:
 TABLES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "models": models,
     "strategies": strategies,
+    "statistics": statistics,
     "steps": steps,
     "segmenters": segmenters,
     "segmentation_networks": segmentation_networks,

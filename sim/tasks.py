@@ -9,21 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from client.selection import all_records, split_records
 from client.site import Site
+from client.statistics import all_seen, seen_records
 from client.training import FITTERS, PREDICTORS
 from client.training.fitter import round_seed
 from client.training.memory import Memory
 from client.training.personal_models import beside
 from client.training.records import Records
+from client.training.resting import resting
 from client.training.rules import rule_of
 from server.app import strategy_of
 from server.runs.start import write_start
 from server.strategies.replies import Spool
 from shared_models.catalogue import build, inputs_of, spec_of
+from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_state, write_state
 from shared_models.experiment import Experiment, learning_rate_factor
+from shared_models.phases import Phase, phases_of, trained
 
 
 def start_state(experiment: str, folder: str) -> None:
@@ -33,9 +36,9 @@ def start_state(experiment: str, folder: str) -> None:
 
 def predictions(experiment: str, state: str, sites: list[str], part: str) -> tuple[list[int], list[list[float]], list[str]]:
     """Return labels, probabilities and names of the ``all`` or ``validation`` records of sites under a saved state."""
-    settings = Experiment.from_json(experiment)
-    records = Records.join([_records(site, settings, part) for site in sites])
-    probabilities = PREDICTORS[spec_of(settings.model).fit](settings, read_state(Path(state)), records)
+    settings, whole = Experiment.from_json(experiment), read_state(Path(state))
+    records = Records.join([_records(site, settings, whole, part) for site in sites])
+    probabilities = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
     return records.labels.tolist(), probabilities.tolist(), list(records.names)
 
 
@@ -46,16 +49,16 @@ def personal_predictions(experiment: str, state: str, site: str, part: str) -> t
         own = beside(place.workspace, read_state(Path(state)))
     except BadInput:
         return None
-    records = _records(site, settings, part)
+    records = _records(site, settings, own, part)
     probabilities = PREDICTORS[spec_of(settings.model).fit](settings, own, records)
     return records.labels.tolist(), probabilities.tolist(), list(records.names)
 
 
 def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[float]], list[float]]:
     """Return outcomes (time, event, number of the site) and risks of all records of sites under a saved state."""
-    settings = Experiment.from_json(experiment)
-    records = Records.join([_records(site, settings, "all") for site in sites])
-    found = PREDICTORS[spec_of(settings.model).fit](settings, read_state(Path(state)), records)
+    settings, whole = Experiment.from_json(experiment), read_state(Path(state))
+    records = Records.join([_records(site, settings, whole, "all") for site in sites])
+    found = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
     return records.outcome.tolist(), found[:, 0].tolist()
 
 
@@ -67,13 +70,14 @@ def predictions_at_home(
     `rule` is the strategy's half at the sites, `at` the run and the round.
     """
     settings, place = Experiment.from_json(experiment), Site.load(site)
-    records, received = _records(site, settings, part), read_state(Path(state))
+    received = read_state(Path(state))
+    records = _records(site, settings, received, part)
     if spec_of(settings.model).fit == "gradient":
         from client.training.personal import personal_of
 
         memory = Memory(place.workspace / "strategy", place.site.name, at[0], at[1] + 1, settings.digest)
         own = personal_of(rule_of(rule, {}, memory)[0], settings, memory)
-        received = own.seen(received) if own else received
+        received = own.seen(trained(received)) if own else received
     probabilities = PREDICTORS[spec_of(settings.model).fit](settings, received, records)
     return records.labels.tolist(), probabilities.tolist(), list(records.names)
 
@@ -86,32 +90,52 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
     """
     settings = Experiment.from_json(experiment)
     spec = spec_of(settings.model)
-    records = Records.join([_records(site, settings, "training") for site in sites])
     model = None if spec.fit == "gradient" else build(settings.model, inputs=inputs_of(settings), outputs=len(settings.data.classes))
-    strategy = strategy_of(settings.model_copy(update={"strategy": None}), model)
-    state = read_state(Path(start))
-    own, steps = strategy.start(state), 0
-    for number in range(1, settings.federation.rounds + 1):
-        factor = learning_rate_factor(settings.train, number, settings.federation.rounds)
-        rule, _ = rule_of(strategy.rule, {})
-        fitted = FITTERS[spec.fit](settings, state, records, rule=rule, factor=factor, seed=round_seed(settings.seed, number, name))
-        steps += fitted.steps
-        if spec.fit == "gradient":
-            state = fitted.state
+    plain = settings.model_copy(update={"strategy": None})
+    state, steps = read_state(Path(start)), 0
+    for phase in phases_of(plain):
+        if phase.number is not None:
+            state = _fitted(phase, state, sites)
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            spool = Spool(Path(folder))
-            spool.add(name, fitted.state, num_cases=len(records), steps=fitted.steps)
-            state, own = strategy.aggregate(state, own, spool)
+        records = Records.join([_records(site, settings, state, "training") for site in sites])
+        alone = phase.settings.model_copy(update={"strategy": None, "stages": None})
+        strategy = strategy_of(alone, model)
+        own, now = strategy.start(trained(state)), trained(state)
+        for number in range(phase.first, phase.last + 1):
+            factor = learning_rate_factor(alone.train, number - phase.first + 1, phase.rounds)
+            rule, _ = rule_of(strategy.rule, {})
+            rule = resting(rule, alone, frozenset(phase.changed(state))) if phase.train_only else rule
+            fitted = FITTERS[spec.fit](alone, now, records, rule=rule, factor=factor, seed=round_seed(settings.seed, number, name))
+            steps += fitted.steps
+            if spec.fit == "gradient":
+                now = {**now, **{key: fitted.state[key] for key in phase.changed(state)}}
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                spool = Spool(Path(folder))
+                spool.add(name, fitted.state, num_cases=len(records), steps=fitted.steps)
+                now, own = strategy.aggregate(now, own, spool)
+        state = {**state, **now}
     write_state(Path(out), state)
     return steps
 
 
-def _records(site: str, experiment: Experiment, part: str) -> Records:
+def _fitted(phase: Phase, state: State, sites: list[str]) -> State:
+    """Return `state` with a statistic fitted on the training records of `sites`, each summed by itself."""
+    statistic: Any = phase.statistic
+    for _ in range(phase.rounds):
+        part, sums = phase.changed(state), []
+        for site in sites:
+            records = seen_records(Site.load(site), phase.settings, state, fitting=phase.number)[0]
+            sums.append(statistic.contribution(part, records.inputs, records.outcome, seed=0))
+        state = phase.joined(state, statistic.combine(part, sums, [1.0] * len(sums)))
+    return state
+
+
+def _records(site: str, experiment: Experiment, state: State, part: str) -> Records:
     place = Site.load(site)
     if part == "all":
-        return all_records(place, experiment)
-    training, validation = split_records(place, experiment)
+        return all_seen(place, experiment, state)
+    training, validation = seen_records(place, experiment, state)
     return training if part == "training" else validation
 
 

@@ -13,7 +13,7 @@ CODES = frozenset(
         *("E_FAILED", "E_INPUT", "E_CHOICE", "E_EXPERIMENT", "E_COHORT", "E_STUDY", "E_STATE", "E_BUNDLE", "E_REFUSED", "E_INTERRUPTED"),
         # policy
         *("E_POLICY_MODEL", "E_POLICY_TASK", "E_POLICY_STRATEGY", "E_POLICY_SUM", "E_POLICY_PRIVACY", "E_POLICY_NOISE", "E_POLICY_KEYS"),
-        "E_POLICY_LEAF",
+        *("E_POLICY_LEAF", "E_POLICY_STATISTIC"),
         # gate
         *("E_FEW_CASES", "E_KEYS", "E_VALUES", "E_PAYLOAD", "E_METRIC", "E_UNUSED", "E_OUTPUT"),
         # secure sum

@@ -12,8 +12,10 @@ from client.privacy.support import few
 from client.selection import training_names
 from client.site import Site
 from client.training.units import noise_adds_up
+from shared_models.catalogue import spec_of
 from shared_models.core.errors import BadCohort, Refused
 from shared_models.experiment import Experiment
+from shared_models.phases import phases_of
 
 
 def foreseen(experiment: Experiment, site: Site) -> list[Refused]:
@@ -32,16 +34,19 @@ def foreseen(experiment: Experiment, site: Site) -> list[Refused]:
     count = len(set(names))
     if count < max(limits.least_patients, site.policy.least_cases(summed=summed)):
         return [few()]
-    q, steps = steps_of(experiment, count)
-    if not (summed and noise_adds_up(experiment, steps)):  # a site's share of the noise is then all the noise that is claimed
-        sigma /= math.sqrt(experiment.privacy.noise_share)
-    run = ((sigma, q, steps * experiment.federation.rounds),)
+    run: list[tuple[float, float, int]] = []
+    for phase in phases_of(experiment):
+        sums = phase.number is not None or spec_of(experiment.model).fit == "sums"
+        q, steps = (1.0, 1) if sums else steps_of(phase.settings, count)
+        # Where the noise of the sites does not add up, a site's share of it is all the noise that is claimed.
+        whole = summed and (sums or noise_adds_up(phase.settings, steps))
+        run.append((sigma if whole else sigma / math.sqrt(experiment.privacy.noise_share), q, steps * phase.rounds))
     found = []
     if limits.epsilon_per_run is not None and not (spent := epsilon(run, limits.delta)) <= limits.epsilon_per_run + SLACK:
         found.append(_too_much("one run", spent, limits.epsilon_per_run, "E_BUDGET_RUN"))
     if limits.epsilon_limit is not None:
         if (site.folder / "secrets" / "approver.key").exists():
-            spent = Ledger(site.folder).spent(patients_of(site, experiment, names), delta=limits.delta, more=run)
+            spent = Ledger(site.folder).spent(patients_of(site, experiment, names), delta=limits.delta, more=tuple(run))
         else:
             spent = epsilon(run, limits.delta)
         if not spent <= limits.epsilon_limit + SLACK:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from client.privacy.accountant import epsilon
+from shared_models.catalogue import spec_of
 from shared_models.core.errors import BadInput
 from shared_models.drawing import DASHES, Chart, nice_ticks
 from shared_models.experiment import Experiment
@@ -58,7 +59,7 @@ class Plan:
 
 
 def steps_of(experiment: Experiment, patients: int) -> tuple[float, int]:
-    """Return the sampling rate and the steps of a round at a site of `patients`.
+    """Return the sampling rate and the steps of a round at a site of `patients`; a model of sums asks everybody once.
 
     Raises
     ------
@@ -67,6 +68,8 @@ def steps_of(experiment: Experiment, patients: int) -> tuple[float, int]:
     """
     if patients < 1:
         raise BadInput("a plan needs the number of training patients", value=patients)
+    if spec_of(experiment.model).fit != "gradient":
+        return 1.0, 1
     train = experiment.train
     return min(1.0, train.batch / patients), train.steps or train.epochs * math.ceil(patients / train.batch)
 
@@ -88,10 +91,16 @@ def plan(experiment: Experiment, patients: int, *, target: float | None = None, 
     Raises
     ------
     BadInput
-        Neither a target nor a noise, or a target that no noise reaches; a delta that is not below 1/(10 n).
+        Neither a target nor a noise, or a target that no noise reaches; a delta that is not below 1/(10 n); a run of several phases.
 
     Source: the search is Opacus' `get_noise_multiplier`.
     """
+    if experiment.statistics or experiment.stages:
+        raise BadInput(
+            "a plan is of a run that spends alike in every round",
+            value="statistics or stages",
+            remedy="plan without them, then `fedild check EXPERIMENT --site SITE` adds up what the whole run spends",
+        )
     q, steps_a_round = steps_of(experiment, patients)
     rounds, delta = experiment.federation.rounds, experiment.privacy.delta
     if not delta < 1 / (10 * patients):

@@ -49,10 +49,17 @@ def _task(experiment: Experiment, policy: Policy) -> Refused | None:
 
 def _strategy(experiment: Experiment, policy: Policy) -> Refused | None:
     # Without a name the server chooses: a site that lists strategies must know which.
-    strategy = experiment.strategy.name if experiment.strategy else ""
-    if _allowed(strategy, policy.strategies):
+    stages = [stage.strategy or experiment.strategy for stage in experiment.stages or ()] or [experiment.strategy]
+    names = [strategy.name if strategy else "" for strategy in stages]
+    if all(_allowed(name, policy.strategies) for name in names):
         return None
-    return _not_listed("strategies", strategy or "none named", policy.strategies, "E_POLICY_STRATEGY")
+    wrong = next(name for name in names if not _allowed(name, policy.strategies))
+    return _not_listed("strategies", wrong or "none named", policy.strategies, "E_POLICY_STRATEGY")
+
+
+def _statistics(experiment: Experiment, policy: Policy) -> Refused | None:
+    wrong = next((choice.name for choice in experiment.statistics or () if not _allowed(choice.name, policy.statistics)), None)
+    return None if wrong is None else _not_listed("statistics", wrong, policy.statistics, "E_POLICY_STATISTIC")
 
 
 def _leaves(experiment: Experiment, policy: Policy) -> Refused | None:
@@ -119,7 +126,18 @@ def _delta(experiment: Experiment, policy: Policy) -> Refused | None:
     )
 
 
-RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (_model, _task, _strategy, _leaves, _secure_sum, _groups, _unit, _noise, _delta)
+RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (
+    _model,
+    _task,
+    _strategy,
+    _statistics,
+    _leaves,
+    _secure_sum,
+    _groups,
+    _unit,
+    _noise,
+    _delta,
+)
 """Adding a rule is a function and its name here."""
 
 

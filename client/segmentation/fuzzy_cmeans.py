@@ -92,8 +92,7 @@ def by_clusters(
         ``NO_LUNG``.
     """
     coarse_mm = grid_mm(volume)
-    fz, fy, fx = coarse_steps(volume, coarse_mm)
-    image = smoothed(np.clip(volume.hu[::fz, ::fy, ::fx], LOWEST_HU, HIGHEST_HU))
+    image = smoothed(coarse_hu(volume, coarse_mm))
     fit = clustered(image, clusters, fuzzifier, centres_hu)
     below_hu = border_hu(fit)
     air = image < below_hu if is_air is None else is_air(image, fit)
@@ -101,6 +100,12 @@ def by_clusters(
     lungs = find(volume, lambda _: air, coarse_mm=coarse_mm)
     closed = close_gaps(lungs.air, close_mm, lungs.spacing_mm) & ~lungs.airway
     return onto(volume, lungs, lungs.air, part(closed, lungs.spacing_mm, lungs.middle), below_hu)
+
+
+def coarse_hu(volume: Volume, coarse_mm: float = COARSE_MM) -> HU:
+    """Return the volume on a coarse grid, within the grey values that are counted."""
+    fz, fy, fx = coarse_steps(volume, coarse_mm)
+    return np.clip(volume.hu[::fz, ::fy, ::fx], LOWEST_HU, HIGHEST_HU)
 
 
 def grid_mm(volume: Volume) -> float:

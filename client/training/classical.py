@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from client.training.fitter import Fitted
 from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
+from shared_models.blocks.spec import Classical
 from shared_models.catalogue import build
 from shared_models.core.arrays import State
 from shared_models.experiment import Experiment
+from shared_models.phases import trained
+from shared_models.statistics.spec import Statistic
 
 
 def fit_classical(
-    experiment: Experiment, state: State, records: Records, *, rule: Rule, factor: float, seed: int, steps: StepFile | None = None
+    experiment: Experiment,
+    state: State,
+    records: Records,
+    *,
+    rule: Rule,
+    factor: float,
+    seed: int,
+    steps: StepFile | None = None,
+    model: Classical | Statistic | None = None,
 ) -> Fitted:
-    """Return the site's contribution (sums or trees) to the current state; one pass, so there is nothing to go on from."""
+    """Return the site's contribution (sums or trees) to the current state; one pass, so there is nothing to go on from.
+
+    `model` is what is fitted, by default the experiment's model: a statistic before training.
+    """
     del rule, factor, steps
-    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
-    return Fitted(model.contribution(state, records.inputs, records.outcome, seed=seed), steps=1)
+    fitted: Any = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    return Fitted(fitted.contribution(state, records.inputs, records.outcome, seed=seed), steps=1)
 
 
 def predict_classical(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities, shape (n, classes), or what else the model predicts."""
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
-    return model.predict(state, records.inputs)
+    return model.predict(trained(state), records.inputs)

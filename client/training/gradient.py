@@ -30,6 +30,7 @@ from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment
+from shared_models.phases import trained
 
 
 def fit_gradient(
@@ -60,7 +61,7 @@ def fit_gradient(
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(state)
-    flat.model.train()
+    flat.model.train().requires_grad_(True)
     precision = Precision(train.precision, device)
     torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
     generator = torch.Generator().manual_seed(seed % (1 << 63))
@@ -140,10 +141,10 @@ def _go_on(
 
 
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
-    """Return class probabilities of `records`, shape (n, classes), in evaluation mode."""
+    """Return class probabilities of `records`, shape (n, classes), in evaluation mode; statistics of the run in `state` are of no matter."""
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
-    flat.load(state)
+    flat.load(trained(state))
     flat.model.eval()
 
     def probabilities(start: int, part: slice) -> np.ndarray:
@@ -160,7 +161,7 @@ def predict_gradient(experiment: Experiment, state: State, records: Records) -> 
 def network_of(experiment: Experiment, state: State) -> nn.Module:
     """Return a fresh network in evaluation mode with `state` loaded: for explanations, which hang hooks on it."""
     model = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
-    FlatModel(model).load(state)
+    FlatModel(model).load(trained(state))
     return model.eval()
 
 

@@ -101,7 +101,7 @@ def fit_private(
     flat = learner.flat
     refuse_shared_statistics(flat.model)
     flat.load(state)
-    flat.model.train()
+    flat.model.train().requires_grad_(True)
     torch.manual_seed(seed % (1 << 63))  # dropout draws from the global generator
     generator = torch.Generator().manual_seed(seed % (1 << 63))
     secret = secret or SecretRandom()

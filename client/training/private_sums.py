@@ -21,7 +21,7 @@ from client.training.fitter import Fitted
 from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
-from client.training.units import FEWEST_UNITS, check_units, noise_adds_up, spend_of, units_of
+from client.training.units import FEWEST_UNITS, check_units, spend_of, units_of
 from shared_models.blocks.spec import PrivateSums
 from shared_models.catalogue import build
 from shared_models.core.arrays import State
@@ -55,7 +55,7 @@ def fit_private_sums(
     seed : int
         Handed to the model.
     model : PrivateSums, optional
-        What is fitted, by default the experiment's model. The audit fits sums of canaries.
+        What is fitted, by default the experiment's model: a statistic before training. The audit fits sums of canaries.
     steps : StepFile, optional
         Keeps nonce and noise, so that a round that was killed is charged once.
 
@@ -77,10 +77,10 @@ def fit_private_sums(
     if not parts:
         return Fitted(model.contribution(state, records.inputs[:0], records.labels[:0], seed=seed), steps=1)
     secret = secret or SecretRandom()
-    spent = spend_of(experiment, units, q=1.0, steps=1, summed=summed and noise_adds_up(experiment, 1))
+    spent = spend_of(experiment, units, q=1.0, steps=1, summed=summed)  # noise adds up in every sum
     if steps is not None and (saved := steps.load()) is not None:
         secret.load({"key": saved["key"], "used": saved["used"]})
-        spent = spend_of(experiment, units, q=1.0, steps=1, nonce=saved["nonce"].tobytes().hex(), summed=summed and noise_adds_up(experiment, 1))
+        spent = spend_of(experiment, units, q=1.0, steps=1, nonce=saved["nonce"].tobytes().hex(), summed=summed)
     elif steps is not None:
         steps.write(0, lambda: {**secret.state(), "nonce": np.frombuffer(bytes.fromhex(spent.nonce), np.uint8).copy()})
     spend(spent)

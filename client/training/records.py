@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +88,14 @@ class Records:
         return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified, times, strata)
 
 
-def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -> Records:
+See = Callable[[Prepared], "np.ndarray | Prepared"]
+"""What is made of a prepared study before a model sees it: another study, or a row of numbers that is seen in its place."""
+
+
+def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path, *, see: See | None = None) -> Records:
     """Turn labelled cases into records for the experiment's model: the first visit of each patient, or all (``[inputs] visits``).
 
-    `workspace` is the site's: prepared studies are read from its cache.
+    `workspace` is the site's: prepared studies are read from its cache. `see` changes each of them first.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -
             raise BadCohort("every training case has one of the experiment's classes", value=case.label)
         labels.append(classes.index(case.label))
     visits = [case.visits if experiment.inputs.visits == "all" else case.visits[:1] for case in cases]
-    inputs = [_input_of(visit, spec, experiment, workspace) for seen in visits for visit in seen]
+    inputs = [_input_of(visit, spec, experiment, workspace, see) for seen in visits for visit in seen]
     times = [len(seen) for seen in visits]
     outcomes = [outcome_of(case, experiment.data) for case in cases] if experiment.data.target == "survival" else []
     if any(outcome is None for outcome in outcomes):
@@ -117,12 +121,13 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path) -
     return Records(stacked, np.repeat(np.array(labels, np.int64), times), names, times=seen_for)
 
 
-def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path) -> np.ndarray:
+def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path, see: See | None) -> np.ndarray:
     if spec.takes == "table":
         return table_row(visit, experiment.inputs.columns)
     stored = load(workspace / visit.prepared)
     refuse_gaps(stored, spec)
-    return image_of(stored.prepared, spec, experiment.inputs)
+    seen = stored.prepared if see is None else see(stored.prepared)
+    return seen if isinstance(seen, np.ndarray) else image_of(seen, spec, experiment.inputs)
 
 
 def refuse_gaps(stored: Stored, spec: ModelSpec) -> None:

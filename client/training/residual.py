@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+
 from shared_models.compression import Compression, compress
 from shared_models.core.arrays import State
 from shared_models.core.errors import Refused
@@ -41,6 +43,8 @@ def pack_update(state: State, current: State, compression: Compression, *, works
     kept = _kept(workspace / "residual", run)
     before = [number for number in kept if number < round]
     residual = read_state(kept[max(before)]) if before else {}
+    if residual:  # another stage may have trained other arrays: nothing is owed of those, and what rests now is never sent
+        residual = {key: residual.get(key, np.zeros_like(value)) for key, value in current.items() if value.dtype.kind == "f" and value.size}
     packed, left = compress(state, current, residual, compression)
     write_state(workspace / "residual" / f"{run}-{round:06d}.safetensors", left, durable=False)
     for number, path in kept.items():

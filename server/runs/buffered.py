@@ -122,6 +122,7 @@ class Buffered:
                 site,
                 question,
                 spool,
+                current=question.state,
                 model=None,
                 settings=self.settings,
                 compression=compression,

@@ -72,6 +72,7 @@ def gather_chain(
                 site,
                 hop,
                 spool,
+                current=hop.state,
                 model=None,
                 settings=settings,
                 compression=compression,

@@ -21,7 +21,7 @@ from shared_models.compression import Compression, compression_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import FedILDError, Refused
 from shared_models.core.state import size_bytes
-from shared_models.experiment import Federation
+from shared_models.experiment import Experiment, Federation
 from shared_models.messages import Job, Update
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def gather_updates(
     job: Job,
     spool: Spool,
     *,
+    current: State,
     model: Any,
     settings: Federation,
     known: dict[str, dict[str, Any]],
@@ -86,6 +87,8 @@ def gather_updates(
 
     Parameters
     ----------
+    current : State
+        The part of the job's state that updates change.
     known : dict
         Records of the sites whose replies were taken up from the journal.
     asked : dict
@@ -111,6 +114,7 @@ def gather_updates(
             site,
             job,
             spool,
+            current=current,
             model=model,
             settings=settings,
             compression=compression,
@@ -130,6 +134,7 @@ def take(
     job: Job,
     spool: Spool,
     *,
+    current: State,
     model: Any,
     settings: Federation,
     compression: Compression | None,
@@ -158,13 +163,13 @@ def take(
     record.metrics = {name: float(value) for name, value in sorted(update.metrics.items()) if abs(value) < 1e30}
     try:
         senders.check(update, run=job.run, round=job.round, site=site)
-        update = open_update(update, job.state, compression)
-        record.norm = check_content(update, current=job.state, model=model, max_norm=settings.max_update_norm)
+        update = open_update(update, current, compression)
+        record.norm = check_content(update, current=current, model=model, max_norm=settings.max_update_norm)
         if missing := [name for name in needs if name not in record.metrics]:
             raise Refused("the strategy needs a metric of every site", value=missing, remedy="add the name to policy.metrics", code="E_METRIC")
         state = update.state
         if now is not None and now[0] != job.round:
-            record.staleness, state = now[0] - job.round, carried_over(update.state, job.state, now[1])
+            record.staleness, state = now[0] - job.round, carried_over(update.state, current, now[1])
         more = {"staleness": record.staleness, "place": place, "metrics": record.metrics}
         spool.add(site, state, num_cases=update.num_cases, steps=update.steps, **more)
         if asked:
@@ -224,8 +229,9 @@ def gather_sum(
     job: Job,
     spool: Spool,
     *,
+    current: State,
     model: Classical | None,
-    settings: Federation,
+    settings: Experiment,
     known: dict[str, dict[str, Any]],
     asked: dict[str, Any],
 ) -> tuple[dict[str, SiteRecord], SiteRecord | None]:
@@ -238,10 +244,10 @@ def gather_sum(
         if secure.experiment.privacy.at_sites and isinstance(model, PrivateSums):
             state = model.mend(state)  # here, once: parts that were mended at the sites would have lost noise
         whole = Update(run=job.run, round=job.round, state=state, num_cases=1)
-        check_content(whole, current=job.state, model=model, max_norm=settings.max_update_norm)
+        check_content(whole, current=current, model=model, max_norm=settings.federation.max_update_norm)
         return state
 
-    outcome: Outcome = secure.sum(job, line, sites=roster.values(), current=job.state if model is None else None, check=check)
+    outcome: Outcome = secure.sum(job, line, sites=roster.values(), current=current if model is None else None, settings=settings, check=check)
     records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted(roster.values())}
     for site in records.keys() & (outcome.bytes.keys() | outcome.refused.keys()):
         records[site] = SiteRecord(refused=outcome.refused.get(site), bytes=outcome.bytes.get(site, 0))

@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from server.phases import strategy_in_words
 from server.reports.report import write_report
 from server.runs.log import patients_of, read_rounds
 from server.runs.standing import degradation, read_standing
 from server.runs.stopping import told_of_release
-from server.strategies import DEFAULTS
 from shared_models.bundle import write_bundle
-from shared_models.catalogue import source_of, spec_of
+from shared_models.catalogue import source_of
 from shared_models.core.files import read_json, read_state, sha256_file, write_json
 from shared_models.experiment import Experiment
 
@@ -27,7 +27,7 @@ def close_run(folder: Path) -> Path:
     """
     experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
     rounds = read_rounds(folder / "rounds.jsonl")
-    strategy = experiment.strategy.name if experiment.strategy else DEFAULTS[spec_of(experiment.model).fit]
+    strategy = strategy_in_words(experiment)
     metrics = {
         "experiment": experiment.name,
         "seed": experiment.seed,

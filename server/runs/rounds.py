@@ -34,6 +34,7 @@ from shared_models.core.errors import Interrupted, Refused
 from shared_models.core.state import digest, distance
 from shared_models.experiment import Experiment, Federation, learning_rate_factor
 from shared_models.messages import Job, Packed
+from shared_models.phases import Phase, phases_of
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -66,6 +67,7 @@ class RoundRecord:
     """What was learnt in this round of a global state: the ``round`` that it came out of, the federated ``metric`` and its ``value``."""
     best: int | None = None
     """The best round so far by that metric."""
+    phase: str = "training"
 
 
 def run_rounds(
@@ -78,6 +80,7 @@ def run_rounds(
     model: Any,
     folder: Path,
     on_round: Callable[[RoundRecord, RoundState], None],
+    phase: Phase | None = None,
     durable: bool = True,
     sites: Sequence[str] | None = None,
     waiting: Waiting | None = None,
@@ -86,7 +89,7 @@ def run_rounds(
     receipts: Receipts | None = None,
     pace: Pace | None = None,
 ) -> RoundState:
-    """Run the rounds after `start.round` up to the experiment's number and return where the run stands then.
+    """Run the rounds after `start.round` up to the last of `phase` and return where the run stands then.
 
     Parameters
     ----------
@@ -105,6 +108,8 @@ def run_rounds(
     on_round : callable
         Told after every round, just before its checkpoint is written: after a crash between the two the round is repeated, never missing
         from the log.
+    phase : Phase, optional
+        Which rounds these are and what of the state they change; by default the experiment has one phase.
     sites : sequence of str, optional
         Declared sites by registered name: nobody else is asked, and one that is not there counts as missing. None: whoever says hello.
     waiting : callable, optional
@@ -125,20 +130,22 @@ def run_rounds(
         did, but too many of these failed the update check.
     """
     settings = experiment.federation
+    phase = phase or phases_of(experiment)[-1]
     at, start.state = replace(start), {}  # whoever called holds `start` to the end, and with it a model that is long out of date
     text = experiment.for_sites().to_json()
     senders = Senders(keys, receipts)
     sweep(folder, next_round=start.round + 1)
+    asking = settings if phase.number is None else settings.model_copy(update={"sample": None})  # statistics are of everybody
     course = None if settings.stopping is None else Course.of(settings.stopping, at.loop)
     rides = strategy.together and settings.sample is None  # every site of a round judges the state that it receives
     buffered = None
     if strategy.buffer is not None:
 
         def factor_of(number: int) -> float:
-            return learning_rate_factor(experiment.train, number, settings.rounds)
+            return learning_rate_factor(phase.settings.train, number - phase.first + 1, phase.rounds)
 
         buffered = Buffered(grid, folder, strategy.buffer, settings=settings, pace=pace, kept=at.loop, factor=factor_of)
-    for number in range(start.round + 1, settings.rounds + 1):
+    for number in range(start.round + 1, phase.last + 1):
         if course is not None and course.stop:
             break
         if sites is None:
@@ -148,7 +155,8 @@ def run_rounds(
         # What a reply answers: a reply that outlived a crash counts only for the very same question. A simulation repeats its round instead.
         asked = {"run": at.run, "round": number, "model": digest(at.state)} if durable else {}
         at.state = Packed(at.state)
-        factor = learning_rate_factor(experiment.train, number, settings.rounds)
+        current = phase.changed(at.state)
+        factor = learning_rate_factor(phase.settings.train, number - phase.first + 1, phase.rounds)
         rule, extra = {**strategy.rule, "lr_factor": factor}, strategy.sends(at.own)
         extra = Packed(extra) if extra else {}
         brought = receipts.of(list(roster.values())) if receipts else {}
@@ -163,7 +171,7 @@ def run_rounds(
                 _pause(attempt, settings, missing=[_named(site, records) for site in sorted(set(sites) - set(valid))], waiting=waiting)
                 refresh(grid, roster, sites, timeout_s=0.0, waiting=waiting)
             began = time.monotonic()
-            drawn = sampled(sites or [*roster.values()], {*roster.values()}, settings, seed=experiment.seed, round=number, spare=len(failed))
+            drawn = sampled(sites or [*roster.values()], {*roster.values()}, asking, seed=experiment.seed, round=number, spare=len(failed))
             members = {node: site for node, site in roster.items() if site in drawn}
             spool = Spool(folder / "spool" / f"round-{number:06d}", durable=durable, factor=factor)
             # What was answered before a crash or in an earlier attempt stands: only the others are asked again.
@@ -177,10 +185,12 @@ def run_rounds(
             elif strategy.chain:
                 records = gather_chain(grid, members, job, spool, how=strategy.chain, seed=experiment.seed, settings=settings, **told)
             elif secure is None:
-                records = gather_updates(grid, members, job, spool, model=model, settings=settings, needs=strategy.needs, **told)
+                records = gather_updates(grid, members, job, spool, current=current, model=model, settings=settings, needs=strategy.needs, **told)
             else:
                 line = line_to(grid, members, run=at.run, round=number, senders=senders, waiting=waiting)
-                records, total = gather_sum(secure, line, members, job, spool, model=model, settings=settings, known=known, asked=asked)
+                records, total = gather_sum(
+                    secure, line, members, job, spool, current=current, model=model, settings=phase.settings, known=known, asked=asked
+                )
             valid = [reply.site for reply in spool.replies]
             if secure is not None:
                 valid = [site for site, record in records.items() if total is not None and record.refused is None]
@@ -202,10 +212,11 @@ def run_rounds(
                 remedy="the codes say why; bring the sites back and resume the run",
                 code="E_REJECTED" if len(valid) + rejected >= settings.quorum else "E_QUORUM",
             )
-        state, own = strategy.aggregate(at.state, at.own, spool)
-        moved = distance(state, at.state) if model is None else 0.0
-        at = RoundState(at.run, number, state, own, at.experiment, tuple(records), {} if buffered is None else buffered.keep())
-        del state, job, extra  # the next round needs the memory
+        state, own = strategy.aggregate(current, at.own, spool)
+        moved = distance(state, current) if model is None else 0.0
+        kept = {} if buffered is None else buffered.keep()
+        at = RoundState(at.run, number, phase.joined(at.state, state), own, at.experiment, tuple(records), kept)
+        del state, current, job, extra  # the next round needs the memory
         busy = set() if buffered is None else set(buffered.at_work) & set(roster.values()) - set(records)
         score = None
         if course is not None:
@@ -218,10 +229,10 @@ def run_rounds(
             score = course.note(number - 1 if rides else number, federated_metric(course.settings.metric, seen))
             at.loop |= course.keep()
         # Who was not drawn is not missing; who is still at work is late.
-        missing = sorted({*records, *((sites or ()) if settings.sample is None else ())} - {*valid, *busy})
+        missing = sorted({*records, *((sites or ()) if asking.sample is None else ())} - {*valid, *busy})
         sent = sum(record.bytes for record in records.values())
         best = course.best or None if course is not None else None
-        line = (number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total, sorted(busy), score, best)
+        line = (number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total, sorted(busy), score, best, phase.name)
         on_round(RoundRecord(*line), at)
         needed = (set() if buffered is None else buffered.bases) | ({course.best} if course is not None else set())
         save(folder / "checkpoints", at, durable=durable, keep=needed)

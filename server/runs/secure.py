@@ -83,7 +83,16 @@ class SecureSum:
         self.least = max(LEAST_SITES, experiment.federation.quorum)
         self._group: Group | None = None
 
-    def sum(self, job: Job, ask: Ask, *, sites: Iterable[str], current: State | None, check: Callable[[State], State] | None = None) -> Outcome:
+    def sum(
+        self,
+        job: Job,
+        ask: Ask,
+        *,
+        sites: Iterable[str],
+        current: State | None,
+        settings: Experiment | None = None,
+        check: Callable[[State], State] | None = None,
+    ) -> Outcome:
         """Ask `sites` for `job` (fit or judge) and return the unmasked total.
 
         Parameters
@@ -92,6 +101,8 @@ class SecureSum:
             The line to the sites.
         current : State or None
             Global weights whose changes are summed; None for exact sums and for metrics alone.
+        settings : Experiment, optional
+            The experiment as it holds in this round: its strategy says how sites weigh.
         check : callable, optional
             Returns the total as it may be used; raises BadState or Refused when it cannot be.
         """
@@ -102,7 +113,7 @@ class SecureSum:
             slot = group.slots.pop(0)
             job = replace(job, rule={**job.rule, "masks": {"group": group.name, "slot": slot, "sites": group.sites}})
             words = self._collect(job, phases, group, outcome, current if job.kind == "fit" else None)
-            self._open(job, phases, group, slot, words, outcome, current if job.kind == "fit" else None, check)
+            self._open(job, phases, group, slot, words, outcome, current if job.kind == "fit" else None, settings or self.experiment, check)
         if {"E_MASK_GROUP", "E_MASK_USED"} & set(outcome.refused.values()):
             self._group = None  # a site has lost its secrets: the next attempt begins with new ones
         return outcome
@@ -139,6 +150,7 @@ class SecureSum:
         words: _Words,
         outcome: Outcome,
         current: State | None,
+        settings: Experiment,
         check: Callable[[State], State] | None,
     ) -> None:
         alive = sorted(words.boxes)
@@ -158,7 +170,7 @@ class SecureSum:
         opened = {site: update.extra for site, update in phases.answers(jobs).items()}
         try:
             self._unmask(words.sum, group, slot=slot, alive=alive, dead=dead, opened=opened, checks=words.checks)
-            total = decode(words.sum, current, self.experiment, sites=len(group.adverts))
+            total = decode(words.sum, current, settings, sites=len(group.adverts))
             if check is not None:
                 total = replace(total, state=check(total.state))
         except (BadState, Refused) as error:

@@ -4,7 +4,7 @@ status    running | finished | interrupted (may be resumed) | failed (would fail
 code      why it was interrupted or failed: a fixed word
 sites quorum deadline_s      as declared
 flower_run_ids               Flower's numbers of this run, one for each time its server app was started
-round rounds                 how far it is
+round rounds                 how far it is, rounds for statistics included
 waiting_for                  sites that are being waited for now; "(to approve)" where a person there has to approve the experiment first
 degraded missing             whether a round went without a site, and each missing site's rounds and share of the patients
 """
@@ -25,6 +25,7 @@ from shared_models.core.errors import FedILDError, Interrupted
 from shared_models.core.files import read_json, write_json
 from shared_models.core.locks import lock
 from shared_models.experiment import Experiment
+from shared_models.phases import rounds_of
 
 LOCK_S = 60.0
 """Seconds that a new server app waits for its predecessor in the same run folder to end."""
@@ -51,7 +52,7 @@ class Standing:
         self.facts |= {
             "quorum": settings.quorum,
             "deadline_s": settings.deadline_s,
-            "rounds": settings.rounds,
+            "rounds": rounds_of(self.experiment),
             "flower_run_ids": [*before.get("flower_run_ids", []), str(self.flower_run)],
             "start": before.get("start") or _now(),
             "waiting_for": [],

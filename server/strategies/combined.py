@@ -6,9 +6,10 @@ from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy, StrategySpec, case_weights
 from shared_models.blocks.spec import Classical
 from shared_models.core.arrays import State
+from shared_models.statistics.spec import Statistic
 
 
-def combined(model: Classical) -> Strategy:
+def combined(model: Classical | Statistic) -> Strategy:
     """Hand the sites' contributions, in the order of their names, to the model's own `combine`."""
 
     def aggregate(current: State, own: State, spool: Spool) -> tuple[State, State]:

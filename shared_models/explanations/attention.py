@@ -121,8 +121,8 @@ def _kept(network: nn.Module) -> Iterator[tuple[list[Any], list[Any]]]:
     hooks = []
 
     def keep(module: nn.Module, given: Any, out: Any) -> None:
-        matrix = out[1] if isinstance(out, tuple) and len(out) == 2 else None
-        if not isinstance(matrix, torch.Tensor) or matrix.dim() != 4 or matrix.shape[-1] != matrix.shape[-2]:
+        matrix: Any = out[1] if isinstance(out, tuple) and len(out) == 2 else None
+        if not torch.is_tensor(matrix) or matrix.dim() != 4 or matrix.shape[-1] != matrix.shape[-2]:
             return
         if not any(matrix is one for one in layers):  # a layer may hand on what its attention gave
             layers.append(matrix)

@@ -43,8 +43,8 @@ LOCAL = ("fedprox", "scaffold", "feddyn", "fedbn", "fedper", "fedrep", "ditto", 
 START = initial_state(patch_experiment().model, inputs=1, outputs=2, seed=0)
 
 
-def experiment_of(name: str, *, quorum: int = 2, optimiser: str = "adamw", **train: Any) -> Experiment:
-    document = patch_experiment(rounds=2, quorum=quorum, retries=0).model_dump(exclude_none=True)
+def experiment_of(name: str, *, quorum: int = 2, rounds: int = 2, optimiser: str = "adamw", **train: Any) -> Experiment:
+    document = patch_experiment(rounds=rounds, quorum=quorum, retries=0).model_dump(exclude_none=True)
     steps = {"batch": 16, "steps": 2, "schedule": "constant", "optimiser": {"name": optimiser, "lr": 0.01}, **train}
     privacy = {"unit": "patient", "noise_multiplier": 2.0, "delta": 1e-4}
     return Experiment.model_validate({**document, "strategy": {"name": name}, "train": steps, "privacy": privacy})
@@ -67,7 +67,8 @@ def job_of(experiment: Experiment, *, round: int = 1, state: State = START, extr
 
 
 def test_the_rules_that_claim_it_are_those_tested_here() -> None:
-    rules = {strategy_of(experiment_of(name, quorum=9), None).rule["name"] for name in PRIVATE}
+    rounds = {"one_shot": 1}  # of a strategy that has just so many
+    rules = {strategy_of(experiment_of(name, quorum=9, rounds=rounds.get(name, 2)), None).rule["name"] for name in PRIVATE}
     assert rules == {strategy_of(experiment_of(name), None).rule["name"] for name in LOCAL} | {"plain"}
 
 

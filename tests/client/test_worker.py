@@ -144,10 +144,10 @@ def test_few_validation_patients_send_no_metrics(tmp_path: Path) -> None:
 def test_exceptions_leave_as_codes(
     error: Exception, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(*args: object) -> None:
+    def failing(*args: object, **more: object) -> None:
         raise error
 
-    monkeypatch.setattr(client.worker, "split_records", failing)
+    monkeypatch.setattr(client.worker, "seen_records", failing)
     worker = worker_of(table_site(tmp_path, "alpha"))
     with caplog.at_level(logging.INFO, logger="fedild.worker"):
         update = worker.handle(job_of(table_experiment()))

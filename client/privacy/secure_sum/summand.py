@@ -12,7 +12,6 @@ from client.privacy.secure_sum.mask import masked, member_count
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.unmask import agree, unmask
 from client.site import Site
-from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import Refused
 from shared_models.core.state import norm, subtract
@@ -53,8 +52,15 @@ def stage_arrays(member: Member, job: Job, settings: SecureSum, *, quorum: int) 
     return agree(member, job, quorum) if job.kind == "agree" else unmask(member, job, quorum)
 
 
-def sealing(job: Job, experiment: Experiment, member: Member) -> Seal | None:
+def sealing(job: Job, experiment: Experiment, member: Member, current: State | None) -> Seal | None:
     """Return what turns a released update into masked words, None where the experiment has no secure sum.
+
+    Parameters
+    ----------
+    job, experiment, member
+        What is asked, under which settings, and who answers.
+    current : State or None
+        The weights from which changes are counted; None for exact sums and for a judgement.
 
     Raises
     ------
@@ -67,7 +73,6 @@ def sealing(job: Job, experiment: Experiment, member: Member) -> Seal | None:
     if not wanted:
         return None
     members = member_count(member, job)
-    current = job.state if spec_of(experiment.model).fit == "gradient" and job.kind == "fit" else None
 
     def seal(measured: Mapping[str, Measured], update: Update) -> Update:
         if current is not None and not norm(subtract(update.state, current)) <= experiment.federation.max_update_norm:

@@ -21,6 +21,7 @@ from client.privacy.plan import FACTORS, as_row, lines_of, picture, plan, steps_
 from client.privacy.spending import Spend
 from client.selection import training_names
 from client.site import Site
+from shared_models.core.choices import Choice
 from shared_models.core.errors import BadInput
 from shared_models.experiment import Experiment, Privacy, Train
 from sim.cli import app
@@ -30,7 +31,11 @@ from tests.client.sites import table_experiment, table_site
 def experiment_of(noise: float | None = None, delta: float = 1e-5) -> Experiment:
     base = table_experiment(rounds=4)
     return base.model_copy(
-        update={"train": Train(epochs=2, batch=16), "privacy": Privacy(unit="patient" if noise else "none", noise_multiplier=noise, delta=delta)}
+        update={
+            "model": Choice(name="linear"),
+            "train": Train(epochs=2, batch=16),
+            "privacy": Privacy(unit="patient" if noise else "none", noise_multiplier=noise, delta=delta),
+        }
     )
 
 
@@ -51,6 +56,7 @@ def test_a_plan_reaches_its_epsilon_and_not_more(patients: int, target: float) -
 def test_steps_as_in_training() -> None:
     assert steps_of(experiment_of(), 10) == (1.0, 2)
     assert steps_of(experiment_of().model_copy(update={"train": Train(steps=7, batch=5)}), 20) == (0.25, 7)
+    assert steps_of(table_experiment(rounds=4), 200) == (1.0, 1)  # sums are over everybody, once a round
 
 
 def test_what_cannot_be_planned() -> None:

@@ -28,14 +28,8 @@ from shared_models.core.errors import BadChoice, BadState
 from shared_models.core.randomness import SecretRandom
 from shared_models.core.state import digest
 from tests.client.sites import patch_experiment
+from tests.shared_models.tiny import TINY, shape_of
 
-SMALL: dict[str, dict[str, Any]] = {
-    "mil_cnn": {"widths": [4, 8], "features": 8, "bins": 4},
-    "densenet121": {"growth_rate": 4, "first_features": 8},
-    "resnet18": {"width": 4},
-    "patch_cnn": {"width": 4, "bins": 8, "hidden": 8},
-}
-SHAPES = {"slices": (2, 4, 32, 32), "volume": (2, 1, 32, 32, 32), "patch": (2, 1, 15, 15), "table": (2, 5)}
 GRADIENT = sorted(name for name, spec in MODELS.items() if spec.fit == "gradient")
 SPEC = ModelSpec(nn.Identity, takes="table", fit="gradient", source="", loss=cross_entropy, representation="1")
 
@@ -43,12 +37,12 @@ SPEC = ModelSpec(nn.Identity, takes="table", fit="gradient", source="", loss=cro
 @pytest.mark.parametrize("name", GRADIENT)
 def test_every_network_has_the_representation_that_it_names_or_is_refused(name: str) -> None:
     spec = MODELS[name]
-    network = build(Choice.model_validate({"name": name, **SMALL.get(name, {})}), inputs=5 if spec.takes == "table" else 1, outputs=2)
+    network = build(Choice.model_validate({"name": name, **TINY.get(name, {})}), inputs=shape_of(name)[0] if spec.takes == "table" else 1, outputs=2)
     if spec.representation is None:
         with pytest.raises(BadChoice, match="network that has one"):
             Moon(1.0, 0.5, None).meet(network, spec, sgd)
         return
-    records = torch.rand(SHAPES[spec.takes])
+    records = torch.rand(2, *(shape_of(name) if spec.takes != "patch" else (1, *shape_of(name)[1:])))
     with watching(network, spec.representation) as seen:
         logits = network(records)
     assert seen.inputs is records

@@ -1,0 +1,143 @@
+"""What statistics and stages do not go together with: `fedild check` and the server refuse it and name the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from server.combines import Conflict
+from server.strategies import DEFAULTS, STRATEGIES
+from shared_models.catalogue import spec_of
+from shared_models.core.choices import Choice, pick
+from shared_models.core.errors import FedILDError
+from shared_models.experiment import Experiment
+from shared_models.phases import Phase, phases_of, statistics_of
+from shared_models.statistics import STATISTICS
+
+PASSING = frozenset({"plain", "fedprox"})
+"""Rules under which a site keeps nothing from round to round."""
+
+ALONE = frozenset({"fedbuff", "cyclic", "one_shot"})
+"""Strategies whose rounds do not end with one state made of one question."""
+
+PRIVATE = ("scaler", "pca")
+"""Statistics of which one record's part is known and bounded."""
+
+
+def phase_conflicts(experiment: Experiment) -> list[Conflict]:
+    """Return why an experiment's statistics and stages cannot run; names and knobs that no table has are somebody else's matter.
+
+    Examples
+    --------
+    >>> from shared_models.experiment import Data
+    >>> settings = {"data": Data(classes=("a", "b")), "statistics": (Choice(name="landmarks"),)}
+    >>> [str(conflict) for conflict in phase_conflicts(Experiment(name="x", model=Choice(name="logistic"), **settings))]
+    ["statistics: 'landmarks' changes images, and the model 'logistic' reads none; leave it out, or choose a model of slices or volumes"]
+    """
+    return [*_together(experiment), *_statistics(experiment), *_stages(experiment)]
+
+
+def strategy_in_words(experiment: Experiment) -> str:
+    """Return how the rounds of a run are made, for cards and reports.
+
+    Examples
+    --------
+    >>> from shared_models.experiment import Data, Stage
+    >>> settings = {"data": Data(classes=("a", "b")), "model": Choice(name="linear")}
+    >>> strategy_in_words(Experiment(name="x", **settings))
+    'fedavg'
+    >>> head = Stage(rounds=9, train_only=("head.*",), strategy=Choice(name="fedadam"))
+    >>> strategy_in_words(Experiment(name="x", statistics=(Choice(name="scaler"),), stages=(Stage(rounds=1), head), **settings))
+    'scaler, then fedavg, then fedadam of head.*'
+    """
+    words = [phase.name if phase.number is not None else _named(phase) for phase in phases_of(experiment)]
+    return ", then ".join(words)
+
+
+def _named(phase: Phase) -> str:
+    name = phase.settings.strategy.name if phase.settings.strategy else DEFAULTS[spec_of(phase.settings.model).fit]
+    return f"{name} of {', '.join(phase.train_only)}" if phase.train_only else name
+
+
+def _together(experiment: Experiment) -> Iterator[Conflict]:
+    if not experiment.statistics and experiment.stages is None:
+        return
+    if experiment.federation.stopping is not None:
+        rule = "counts the rounds of one training, and this run has several phases"
+        yield Conflict("federation.stopping", rule, "leave it out, or [[statistics]] and [[stages]]")
+    for choice in (experiment.strategy, *(stage.strategy for stage in experiment.stages or ())):
+        if choice is not None and choice.name in ALONE:
+            rule = f"{choice.name!r} makes rounds of another kind than statistics and stages"
+            yield Conflict("strategy", rule, "choose another strategy, or leave [[statistics]] and [[stages]] out")
+
+
+def _statistics(experiment: Experiment) -> Iterator[Conflict]:
+    chosen = [choice for choice in experiment.statistics or () if choice.name in STATISTICS]
+    names, takes = [choice.name for choice in chosen], spec_of(experiment.model).takes
+    for name in names:
+        if STATISTICS[name].takes == "table" and takes != "table":
+            yield Conflict("statistics", f"{name!r} changes tables, and the model {experiment.model.name!r} reads none", "leave it out")
+        elif STATISTICS[name].takes == "study" and takes not in ("slices", "volume"):
+            rule = f"{name!r} changes images, and the model {experiment.model.name!r} reads none"
+            yield Conflict("statistics", rule, "leave it out, or choose a model of slices or volumes")
+    tables = [name for name in names if STATISTICS[name].takes == "table"]
+    if tables and takes == "table":
+        if experiment.inputs.scale == "site":
+            yield Conflict("inputs.scale", f"'site' takes off what {tables[0]!r} is to sum", "inputs.scale = 'none'")
+        if "combat" in tables and tables.index("combat") > min((tables.index(name) for name in tables if name == "pca"), default=99):
+            yield Conflict("statistics", "'combat' reads columns, which are gone after 'pca'", "name combat first")
+        else:
+            try:
+                statistics_of(experiment)
+            except FedILDError as error:
+                yield Conflict("statistics", error.rule, error.remedy)
+    if "landmarks" in names and any(step.name == "standardise" for step in experiment.preparation.steps):
+        yield Conflict("preparation.steps", "'standardise' has landmarks already", "leave the step out, or the statistic 'landmarks'")
+    yield from _private(experiment, names)
+
+
+def _private(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:
+    privacy = experiment.privacy
+    if names and privacy.unit == "site":
+        yield Conflict("privacy", "of sites is made on weights, and statistics are sums", "privacy.unit = 'patient', or leave the statistics out")
+    if not privacy.at_sites:
+        return
+    for name in names:
+        if name not in PRIVATE:
+            way = "inputs.ranges and the statistic 'scaler'" if STATISTICS[name].takes == "table" else "the step 'standardise' with public landmarks"
+            yield Conflict("privacy", f"nobody has bounded what one patient changes of {name!r}", f"leave it out; {way} may serve")
+    if set(names) & set(PRIVATE) and experiment.inputs.scale != "range":
+        yield Conflict("privacy", "sums of raw columns would drown in their noise", "inputs.scale = 'range' with public inputs.ranges")
+
+
+def _stages(experiment: Experiment) -> Iterator[Conflict]:
+    if experiment.stages is None:
+        return
+    if spec_of(experiment.model).fit != "gradient":
+        rule = f"are of training by gradients, and {experiment.model.name!r} is fitted otherwise"
+        yield Conflict("stages", rule, "leave [[stages]] out: federation.rounds says how long it takes")
+        return
+    if experiment.privacy.unit == "site":
+        rule = "do not go together with the privacy of sites, whose epsilon counts one stage"
+        yield Conflict("stages", rule, "privacy.unit = 'patient', or leave [[stages]] out")
+    keeping = {}
+    for number, stage in enumerate(experiment.stages, 1):
+        choice = stage.strategy or experiment.strategy or Choice(name="fedavg")
+        if choice.name not in STRATEGIES or STRATEGIES[choice.name].fit != "gradient":
+            continue
+        try:
+            rule = pick(STRATEGIES, choice, kind="strategy", get=lambda spec: spec.build)(None).rule
+        except FedILDError:
+            continue  # told of the strategy itself
+        personal = "keep" in rule or "pull" in rule
+        if rule["name"] not in PASSING:
+            keeping[number] = (choice.name, personal)
+        if personal and stage.train_only:
+            remedy = "leave train_only out of this stage"
+            yield Conflict(f"stages.{number}.train_only", f"{choice.name!r} says itself what is trained where", remedy)
+        if stage.train_only and experiment.privacy.at_sites:
+            yield Conflict(f"stages.{number}.train_only", "under [privacy] noise falls on every array", "leave one of them out")
+    for number, (name, personal) in keeping.items():
+        others = [other for other in keeping if other != number]
+        if personal and (number < len(experiment.stages) or others):
+            rule = f"{name!r} keeps parts of the model at the sites, which no other stage finds again"
+            yield Conflict(f"stages.{number}.strategy", rule, "use it in the last stage, after strategies that keep nothing there")
