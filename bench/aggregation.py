@@ -30,6 +30,8 @@ from server.strategies.strategy import Strategy
 
 SMALL = 70_000
 MEAN = "fedavg"
+WHOLE = ("cyclic", "one_shot")
+"""Strategies that take whole files: timed only where every site has one of its own."""
 FULL = "7000000,25000000,100000000"
 
 
@@ -38,11 +40,11 @@ def built(name: str) -> Strategy:
     return STRATEGIES[name].build(None)
 
 
-def rows_of(only: str, sites: int) -> list[list[str]]:
+def rows_of(only: str, sites: int, whole: bool) -> list[list[str]]:
     """Return the strategies of networks that so many replies are enough for, those that are one function at the server together."""
     groups: dict[object, list[str]] = {}
     for name, spec in STRATEGIES.items():
-        if spec.fit == "gradient" and spec.least({}) <= sites and (not only or name in only.split(",")):
+        if (whole or name not in WHOLE) and spec.fit == "gradient" and spec.least({}) <= sites and (not only or name in only.split(",")):
             aggregate = built(name).aggregate
             plain = aggregate.__qualname__.startswith("fedavg.")
             groups.setdefault(aggregate.__code__ if plain else name, []).append(name)
@@ -116,13 +118,14 @@ def measure(sites: int, parameters: int, repeats: int, only: str, budget: int) -
     SystemExit
         Ours and Flower's means differ by more than 1e-6 of the largest value.
     """
-    groups, model = rows_of(only, sites), bytes_of(parameters)
+    model = bytes_of(parameters)
+    whole = sites * model <= budget
+    groups = rows_of(only, sites, whole)
     arms = ["copy", "flower", *(group[0] for group in groups)]
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     peaks, values = dict.fromkeys(arms, 0), {}
     with tempfile.TemporaryDirectory(prefix="fedild-bench-") as folder:
         write_replies(Path(folder), sites, parameters, budget)
-        whole = sites * model <= budget
         for _ in range(repeats):
             for arm in arms:
                 command = [sys.executable, "-m", "bench.aggregation", "--arm", arm, folder, str(parameters)]

@@ -88,7 +88,8 @@ def spool_of(folder: Path) -> Spool:
     shared = not list(folder.glob("*.safetensors"))
     for site, ((path, _), weight) in enumerate(zip(found, weights_of(len(found)), strict=True)):
         name = f"site{site:03d}"
-        spool._replies[name] = Reply(name, folder / "layout" if shared else path, round(weight), 1 + site % 3)
+        told = {"received_loss": 1.0 + site % 2}  # what q-FedAvg asks for
+        spool._replies[name] = Reply(name, folder / "layout" if shared else path, round(weight), 1 + site % 3, metrics=told)
     if shared:
         spooled.Blocks = _standing_in(found)
     return spool
