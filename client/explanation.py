@@ -14,7 +14,7 @@ from client.training import PREDICTORS
 from client.training.records import Records, lung_box, slice_numbers
 from shared_models.blocks.spec import ModelSpec
 from shared_models.bundle import Bundle
-from shared_models.catalogue import inputs_of, spec_of
+from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up
 from shared_models.core.errors import BadInput, FedILDError
@@ -23,7 +23,7 @@ from shared_models.experiment import Inputs
 from shared_models.explanations import EXPLANATIONS, applicable
 from shared_models.explanations.sanity import alike, randomised
 from shared_models.explanations.subject import Subject
-from shared_models.phases import trained
+from shared_models.phases import columns_of, trained
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 AUTO, NONE = "auto", "none"
 BRIGHTEST_PERCENT = 99.5
 """Percentile of a map that is drawn brightest: a single pixel must not make the rest dark."""
+CENTRED = ("scaler", "pca")
+"""Statistics that leave every column with mean 0: an absent value is then 0."""
 PLANES = 4
 """Slices of a volume that are shown, one of each quarter of the lungs."""
 
@@ -108,7 +110,7 @@ def explain(bundle: Bundle, model_input: np.ndarray, label: int, *, method: str,
         return None
     known_class = experiment.data.classes[label]
     if spec.takes == "table":
-        return Explanation(name, known_class, columns=dict(zip(experiment.inputs.columns, heat.tolist(), strict=True)))
+        return Explanation(name, known_class, columns=dict(zip(columns_of(experiment), heat.tolist(), strict=True)))
     likeness = None if subject.network is None else alike(heat, chosen.function(_by_chance(subject, subject.network), label))
     planes = {} if prepared is None else on_slices(heat, prepared, spec, experiment.inputs)
     return Explanation(name, known_class, likeness, _bright(planes))
@@ -127,7 +129,7 @@ def check_explanation(bundle: Bundle, method: str) -> None:
     model = bundle.experiment.model
     takes = spec_of(model).takes
     look_up(EXPLANATIONS, method, kind="explanation")
-    shape = {"table": (inputs_of(bundle.experiment),), "slices": (1, 1, 1)}.get(takes, (1, 1, 1, 1))
+    shape = {"table": (len(columns_of(bundle.experiment)),), "slices": (1, 1, 1)}.get(takes, (1, 1, 1, 1))
     known = applicable(subject_of(bundle, np.zeros(shape)))
     if method not in known:
         raise BadInput(f"{method} must apply to the model {model.name!r}", remedy=f"choose from: {', '.join(known) or 'none'}")
@@ -140,7 +142,10 @@ def subject_of(bundle: Bundle, model_input: np.ndarray) -> Subject:
         from client.training.gradient import network_of
 
         network = network_of(experiment, largest_of(bundle.state))  # of an ensemble its weightiest member
-        return Subject(model_input, spec.takes, _softmax_of(network), network, spec.feature_map)
+        last = experiment.statistics[-1].name if experiment.statistics else ""
+        standard = spec.takes == "table" and last in CENTRED
+        background = np.zeros(len(columns_of(experiment))) if standard else None
+        return Subject(model_input, spec.takes, _softmax_of(network), network, spec.feature_map, background)
 
     def predict(rows: np.ndarray) -> np.ndarray:
         return PREDICTORS[spec.fit](experiment, bundle.state, Records(rows, np.zeros(len(rows), np.int64), ("",) * len(rows)))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from client.calibration import calibrated
 from client.cases.cache import load
 from client.cases.clinical import ClinicalTable
 from client.cases.cohort import Cohort, Visit
@@ -159,8 +160,8 @@ def predict_series(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
 
-    With them goes the ``explanation`` of the most probable class, where there is one. `known` (n, columns) are rows of the hospital's own
-    patients, from which ComBat takes the hospital's effect; none where the release does without.
+    With them go the ``explanation`` of the most probable class and what the release's ``calibration`` says, where there are any. `known`
+    (n, columns) are rows of the hospital's own patients, from which ComBat takes the hospital's effect; none where the release does without.
 
     Raises
     ------
@@ -181,7 +182,8 @@ def predict_series(
     else:
         model_input = image_of(study_seen(prepared, experiment, bundle.state), spec, experiment.inputs)
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
-    probabilities = PREDICTORS[spec.fit](experiment, bundle.state, records)[0].tolist()
+    found, said = calibrated(experiment, bundle.state, records)
+    probabilities = found.tolist()
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
     why = explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
     if attention is not None:
@@ -192,6 +194,7 @@ def predict_series(
         numbers = slice_numbers(prepared.mask, 5)[1:4].tolist()
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
+    seen["calibration"] = said.as_dict() if experiment.calibration else None
     return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
 
 
@@ -308,6 +311,8 @@ def _check_weights(bundle: Bundle) -> None:
     try:
         for choice in bundle.experiment.statistics or ():
             fit_of(bundle.state, choice.name)
+        for choice in bundle.experiment.calibration or ():
+            fit_of(bundle.state, choice.name, after=True)
         PREDICTORS[spec_of(bundle.experiment.model).fit](bundle.experiment, bundle.state, nothing)
     except (BadState, KeyError, ValueError):
         raise BadBundle("a release's weights must fit its model", remedy="use the version that wrote it") from None

@@ -10,6 +10,8 @@ Keys of ``prediction.json``, format 1:
                        (feature: number or null), ``columns`` (what a table model read), ``probabilities`` (class: 0..1), ``slices[]``
     series[].explanation  ``method``, ``class`` that it is of, ``alike`` (rank correlation with the map of a random network, or null; from 0.5 on
                        the map says nothing), ``columns`` (what each added to the score of a table model); null where there is none
+    series[].calibration ``temperature``; ``classes`` of the prediction set with its ``coverage`` (wanted, bounds, patients); ``distance`` from the
+                       training patients, ``threshold`` and whether the patient is ``unfamiliar``; null in a release without calibration
     series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
@@ -82,6 +84,7 @@ class SeriesPrediction:
     probabilities: dict[str, float]
     slices: tuple[SeenSlice, ...]
     explanation: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -110,13 +113,19 @@ class Prediction:
     @property
     def cautions(self) -> list[str]:
         """Further reasons to doubt the output, as sentences."""
-        return self._personal + self._performance
+        return [*self._personal, *self._unfamiliar, *self._performance]
 
     @property
     def _personal(self) -> list[str]:
         if self.model["weights"] == "global":
             return []
         return [f"This is the personal model of {self.model['site']}. What is said of the release's performance is that of the global model."]
+
+    @property
+    def _unfamiliar(self) -> list[str]:
+        if not (self.headline.calibration or {}).get("unfamiliar"):
+            return []
+        return ["This scan is unlike those that the model was trained on: the model has no ground to speak of this patient."]
 
     @property
     def _performance(self) -> list[str]:

@@ -196,7 +196,8 @@ def _about(experiment: Experiment) -> str:
     strategies = [stage.strategy or experiment.strategy for stage in experiment.stages or ()] or [experiment.strategy]
     strategy = ", then ".join(dict.fromkeys(choice.name if choice else "default" for choice in strategies))
     before = "".join(f"{choice.name}, then " for choice in experiment.statistics or ())
-    return f"{before}{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds, classes {', '.join(experiment.data.classes)}"
+    after = "".join(f", then {choice.name}" for choice in experiment.calibration or ())
+    return f"{before}{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds{after}, classes {', '.join(experiment.data.classes)}"
 
 
 def _refused(path: Path) -> str:

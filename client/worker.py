@@ -10,13 +10,14 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.calibration import calibration_records, refuse_small_cells
 from client.guards import Guards
 from client.privacy.codes import outward
 from client.privacy.gate import Measured, release, release_metrics, write_down
@@ -48,7 +49,7 @@ from shared_models.core.errors import FedILDError
 from shared_models.core.state import digest
 from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
-from shared_models.phases import PREFIX, Phase, phase_at, trained
+from shared_models.phases import PREFIX, Phase, phase_at, trained, training_of
 
 if TYPE_CHECKING:
     from client.training.personal import Mixed
@@ -122,13 +123,13 @@ class Worker:
         if self.guards is not None:
             self.guards.ledger.check_receipt(job.receipts.get(self.site.site.name, ""))
         enforce(experiment, policy)
-        phase = phase_at(experiment, job.round)
+        phase = phase_at(experiment, job.round) if job.kind == "fit" else training_of(experiment)
         settings, fitting = phase.settings, phase.number if job.kind == "fit" else None
         spec = phase.spec if fitting is not None and phase.spec else spec_of(experiment.model)
         received = trained(job.state)
         current = phase.changed(job.state) if job.kind == "fit" else received
         seal = sealing(job, settings, self._member(), current if spec.fit == "gradient" and job.kind == "fit" else None)
-        training, validation = self.records(experiment, job.state, fitting=fitting)
+        training, validation = self.records(experiment, job.state, fitting=fitting, phase=phase, round=job.round)
         # A judgement comes after its round: what the site has kept of that round is part of what is judged.
         memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"), experiment.digest)
         rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra, memory)
@@ -194,9 +195,14 @@ class Worker:
             support=None if private else support_of(training.labels, training.names, len(experiment.data.classes)),
             counts=spec.counts,
             most_steps=max(1, settings.train.steps or settings.train.epochs * math.ceil(len(training) / settings.train.batch)),
-            check=partial(self._check_trees, experiment, training) if spec.fit == "trees" else None,
+            check=self._check_of(phase, spec.fit, experiment, training, summed=seal is not None),
             seal=seal and partial(seal, measured),
         )
+
+    def _check_of(self, phase: Phase, fit: str, experiment: Experiment, training: Records, *, summed: bool) -> Callable[[State], None] | None:
+        if phase.after:
+            return lambda state: refuse_small_cells(phase, state, self.site.policy.least_per_class(summed=summed))
+        return partial(self._check_trees, experiment, training) if fit == "trees" else None
 
     def _personal(self, rule: Rule, experiment: Experiment, memory: Memory) -> Mixed | None:
         if not rule.personal:
@@ -231,11 +237,17 @@ class Worker:
     def _places(self) -> tuple[Path, ...]:
         return (*(self.site.workspace / name for name in ("steps", "residual", "strategy")), self.site.folder / "logs")
 
-    def records(self, experiment: Experiment, state: State | None = None, *, fitting: int | None = None) -> tuple[Records, Records]:
+    def records(
+        self, experiment: Experiment, state: State | None = None, *, fitting: int | None = None, phase: Phase | None = None, round: int = 0
+    ) -> tuple[Records, Records]:
         """Return the site's training and validation records of `experiment`, split by patient; kept in memory from then on.
 
-        `state` holds the statistics under which they are seen, `fitting` is the number of the one that is being fitted.
+        `state` holds the statistics under which they are seen, `fitting` is the number of the one that is being fitted. Where that is a
+        calibration, its `phase` and the `round` say what it is fitted on, and nothing is held out.
         """
+        if phase is not None and phase.after and state is not None:
+            rows = calibration_records(self.records(experiment, state), state, phase, round)
+            return rows, rows.take([])
         state = {} if state is None else state
         fits = digest({key: value for key, value in state.items() if key.startswith(PREFIX)}) if experiment.statistics else ""
         key = f"{experiment.digest}/{fitting}/{fits}"

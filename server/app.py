@@ -189,7 +189,7 @@ def run_experiment(
             receipts=receipts,
             pace=pace,
         )
-    strategy = strategies[-1]
+    strategy = [strategy for phase, strategy in zip(phases, strategies, strict=True) if phase.number is None][-1]
     judged = partial(judge, grid, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
     at.state = strategy.release(at.state, at.own)
     site_metrics, course = judged(at), None

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from server.combines import Conflict
 from server.strategies import DEFAULTS, STRATEGIES
+from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
-from shared_models.phases import Phase, phases_of, statistics_of
+from shared_models.phases import Phase, phases_of, reads_representation, statistics_of, training_of
+from shared_models.representation import has_representation
 from shared_models.statistics import STATISTICS
 
 PASSING = frozenset({"plain", "fedprox"})
@@ -18,6 +20,9 @@ PASSING = frozenset({"plain", "fedprox"})
 
 ALONE = frozenset({"fedbuff", "cyclic", "one_shot"})
 """Strategies whose rounds do not end with one state made of one question."""
+
+PERSONAL = frozenset({"fedbn", "fedper", "fedrep", "ditto", "apfl"})
+"""Strategies under which a site keeps parts of the model, or a model of its own."""
 
 PRIVATE = ("scaler", "pca")
 """Statistics of which one record's part is known and bounded."""
@@ -33,7 +38,7 @@ def phase_conflicts(experiment: Experiment) -> list[Conflict]:
     >>> [str(conflict) for conflict in phase_conflicts(Experiment(name="x", model=Choice(name="logistic"), **settings))]
     ["statistics: 'landmarks' changes images, and the model 'logistic' reads none; leave it out, or choose a model of slices or volumes"]
     """
-    return [*_together(experiment), *_statistics(experiment), *_stages(experiment)]
+    return [*_together(experiment), *_statistics(experiment), *_stages(experiment), *_calibrations(experiment)]
 
 
 def strategy_in_words(experiment: Experiment) -> str:
@@ -59,15 +64,15 @@ def _named(phase: Phase) -> str:
 
 
 def _together(experiment: Experiment) -> Iterator[Conflict]:
-    if not experiment.statistics and experiment.stages is None:
+    if not experiment.statistics and experiment.stages is None and not experiment.calibration:
         return
     if experiment.federation.stopping is not None:
         rule = "counts the rounds of one training, and this run has several phases"
-        yield Conflict("federation.stopping", rule, "leave it out, or [[statistics]] and [[stages]]")
+        yield Conflict("federation.stopping", rule, "leave it out, or [[statistics]], [[stages]] and [[calibration]]")
     for choice in (experiment.strategy, *(stage.strategy for stage in experiment.stages or ())):
         if choice is not None and choice.name in ALONE:
-            rule = f"{choice.name!r} makes rounds of another kind than statistics and stages"
-            yield Conflict("strategy", rule, "choose another strategy, or leave [[statistics]] and [[stages]] out")
+            rule = f"{choice.name!r} makes rounds of another kind than statistics, stages and calibrations"
+            yield Conflict("strategy", rule, "choose another strategy, or leave [[statistics]], [[stages]] and [[calibration]] out")
 
 
 def _statistics(experiment: Experiment) -> Iterator[Conflict]:
@@ -93,6 +98,23 @@ def _statistics(experiment: Experiment) -> Iterator[Conflict]:
     if "landmarks" in names and any(step.name == "standardise" for step in experiment.preparation.steps):
         yield Conflict("preparation.steps", "'standardise' has landmarks already", "leave the step out, or the statistic 'landmarks'")
     yield from _private(experiment, names)
+
+
+def _calibrations(experiment: Experiment) -> Iterator[Conflict]:
+    chosen = [choice.name for choice in experiment.calibration or () if choice.name in CALIBRATIONS]
+    if not chosen:
+        return
+    if experiment.privacy.unit != "none":
+        yield Conflict("calibration", "sums of held-out patients carry no noise", "leave [[calibration]] out, or [privacy]")
+    if "temperature" in chosen and "conformal" in chosen[: chosen.index("temperature")]:
+        yield Conflict("calibration", "sets are of probabilities that 'temperature' then changes", "name temperature before conformal")
+    if reads_representation(experiment) and not has_representation(experiment):
+        rule = f"the model {experiment.model.name!r} has no representation to measure distances in"
+        yield Conflict("calibration", rule, "leave 'unfamiliar' out, or choose a network")
+    strategy = training_of(experiment.model_copy(update={"statistics": None, "calibration": None})).settings.strategy
+    if strategy is not None and strategy.name in PERSONAL:
+        rule = f"{strategy.name!r} gives every site a model of its own, and one calibration fits none of them"
+        yield Conflict("calibration", rule, "leave [[calibration]] out, or choose another strategy")
 
 
 def _private(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:

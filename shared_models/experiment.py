@@ -8,6 +8,7 @@ name, title, seed
 [[statistics]] lines of STATISTICS that the sites sum before training  (`shared_models/phases`)
 [train]        local epochs, batch, optimiser, augmentation
 [[stages]]     rounds of training after one another, with other settings, or of some layers only
+[[calibration]] lines of CALIBRATIONS that the sites sum after training  (`shared_models/calibration`)
 [strategy]     a line of STRATEGIES and its knobs
 [federation]   rounds, quorum, deadline, compression
 [evaluation]   metrics, validation share, folds
@@ -312,6 +313,7 @@ class Experiment(Section):
     statistics: tuple[Choice, ...] | None = None
     train: Train = Train()
     stages: tuple[Stage, ...] | None = None
+    calibration: tuple[Choice, ...] | None = None
     strategy: Choice | None = None
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
@@ -362,6 +364,11 @@ class Experiment(Section):
         names = [choice.name for choice in self.statistics or ()]
         if len(set(names)) < len(names):
             raise ValueError(f"statistics must differ from one another: {names}")
+        names = [choice.name for choice in self.calibration or ()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"calibrations must differ from one another: {names}")
+        if self.calibration and self.evaluation.validation == 0 and self.data.kind != "table":
+            raise ValueError("calibration is made on held-out patients: evaluation.validation must be above 0")
         if self.stages is None:
             return self
         if not self.stages or sum(stage.rounds for stage in self.stages) != self.federation.rounds:
@@ -374,6 +381,8 @@ class Experiment(Section):
                 raise ValueError("; ".join(faults_of(error, f"stages.{number}.train"))) from None
             if self.privacy.at_sites and train.class_weights != "none":
                 raise ValueError(f"stages.{number}.train.class_weights must be none under [privacy], as in [train]")
+            if self.privacy.at_sites and train.focal is not None:
+                raise ValueError(f"stages.{number}.train.focal must be left out under [privacy], as in [train]")
         return self
 
     @staticmethod

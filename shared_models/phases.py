@@ -1,9 +1,10 @@
-"""What the rounds of a run are for: first the statistics that sites sum, then training, in one stage or several.
+"""What the rounds of a run are for: first the statistics that sites sum, then training, in one stage or several, then calibrations.
 
 The phases follow from the experiment alone, so server and sites know each from the number of a round: a site does what it has approved for
 this round, whatever a job says. All results travel in one state, the arrays of statistics under names of their own:
 
     statistics/<name>/<array>     the fit of a statistic
+    calibration/<name>/<array>    the fit of a calibration
     <array>                       the model's
 
 A round changes the part of the state that is its phase's; the rest travels along as it is.
@@ -14,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from shared_models.calibration import CALIBRATIONS
+from shared_models.calibration.spec import Calibration, CalibrationSpec
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up, pick
 from shared_models.core.errors import BadState
@@ -21,7 +24,7 @@ from shared_models.experiment import Experiment
 from shared_models.statistics import STATISTICS
 from shared_models.statistics.spec import Statistic, StatisticSpec
 
-PREFIX = "statistics/"
+PREFIX, AFTER = "statistics/", "calibration/"
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,11 @@ class Phase:
     settings : Experiment
         The experiment as it holds in these rounds: with a stage's own training and strategy.
     number : int or None
-        Which statistic is fitted; None: the model is trained.
+        Which statistic or calibration is fitted; None: the model is trained.
     train_only : tuple of str
         Patterns of the arrays that are trained; empty trains all.
+    after : bool
+        What is fitted is a calibration, made with the trained model.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Phase:
     settings: Experiment
     number: int | None = None
     train_only: tuple[str, ...] = ()
+    after: bool = False
 
     @property
     def last(self) -> int:
@@ -55,14 +61,18 @@ class Phase:
         return self.first + self.rounds - 1
 
     @property
-    def spec(self) -> StatisticSpec | None:
-        """The line of STATISTICS that is fitted; None where the model is trained."""
-        return None if self.number is None else STATISTICS[self.name]
+    def spec(self) -> StatisticSpec | CalibrationSpec | None:
+        """The line of STATISTICS or CALIBRATIONS that is fitted; None where the model is trained."""
+        if self.number is None:
+            return None
+        return CALIBRATIONS[self.name] if self.after else STATISTICS[self.name]
 
     @property
-    def statistic(self) -> Statistic | None:
-        """The statistic that is fitted, with its knobs; None where the model is trained."""
-        return None if self.number is None else statistics_of(self.settings)[self.number]
+    def statistic(self) -> Statistic | Calibration | None:
+        """The statistic or calibration that is fitted, with its knobs; None where the model is trained."""
+        if self.number is None:
+            return None
+        return calibrations_of(self.settings)[self.number] if self.after else statistics_of(self.settings)[self.number]
 
     def changed(self, state: State) -> State:
         """Return the part of a run's state that updates of this phase hold, under the names they have there.
@@ -73,7 +83,7 @@ class Phase:
             `train_only` names nothing, or everything.
         """
         if self.number is not None:
-            return fit_of(state, self.name)
+            return fit_of(state, self.name, after=self.after)
         whole = trained(state)
         if not self.train_only:
             return whole
@@ -89,17 +99,18 @@ class Phase:
     def joined(self, state: State, part: State) -> State:
         """Return `state` with what `changed` gave replaced by `part`."""
         if self.number is not None:
-            return state | {f"{PREFIX}{self.name}/{key}": value for key, value in part.items()}
+            prefix = AFTER if self.after else PREFIX
+            return state | {f"{prefix}{self.name}/{key}": value for key, value in part.items()}
         return part if part.keys() == state.keys() else state | part
 
 
 def phases_of(experiment: Experiment) -> tuple[Phase, ...]:
-    """Return the phases of a run in order; an experiment without statistics and stages has one.
+    """Return the phases of a run in order; an experiment without statistics, stages and calibrations has one.
 
     Raises
     ------
     BadChoice
-        A statistic that no table has.
+        A statistic or calibration that no table has.
 
     Examples
     --------
@@ -116,10 +127,13 @@ def phases_of(experiment: Experiment) -> tuple[Phase, ...]:
         found.append(Phase(choice.name, at, rounds, experiment.model_copy(update={"strategy": None}), number))
         at = found[-1].last + 1
     if experiment.stages is None:
-        return (*found, Phase("training", at, experiment.federation.rounds, experiment))
-    for number, stage in enumerate(experiment.stages, 1):
+        found.append(Phase("training", at, experiment.federation.rounds, experiment))
+    for number, stage in enumerate(experiment.stages or (), 1):
         found.append(Phase(f"stage {number}", at, stage.rounds, stage.applied(experiment), train_only=stage.train_only))
         at = found[-1].last + 1
+    for number, choice in enumerate(experiment.calibration or ()):
+        rounds = look_up(CALIBRATIONS, choice.name, kind="calibration").rounds
+        found.append(Phase(choice.name, found[-1].last + 1, rounds, experiment.model_copy(update={"strategy": None}), number, after=True))
     return tuple(found)
 
 
@@ -129,8 +143,13 @@ def phase_at(experiment: Experiment, round: int) -> Phase:
     return next((phase for phase in phases if round <= phase.last), phases[-1])
 
 
+def training_of(experiment: Experiment) -> Phase:
+    """Return the last phase in which the model is trained: under its settings the released model is judged."""
+    return [phase for phase in phases_of(experiment) if phase.number is None][-1]
+
+
 def rounds_of(experiment: Experiment) -> int:
-    """Return the number of all rounds of a run, statistics included."""
+    """Return the number of all rounds of a run, statistics and calibrations included."""
     return phases_of(experiment)[-1].last
 
 
@@ -149,6 +168,18 @@ def statistics_of(experiment: Experiment) -> tuple[Statistic, ...]:
     return tuple(found)
 
 
+def calibrations_of(experiment: Experiment) -> tuple[Calibration, ...]:
+    """Return the experiment's calibrations in order.
+
+    Raises
+    ------
+    BadChoice
+        An unknown name or knob.
+    """
+    build = [pick(CALIBRATIONS, choice, kind="calibration", get=lambda spec: spec.build) for choice in experiment.calibration or ()]
+    return tuple(make(len(experiment.data.classes)) for make in build)
+
+
 def columns_of(experiment: Experiment) -> tuple[str, ...]:
     """Return the columns of the table that the model reads: those of ``[inputs]`` after all statistics."""
     columns = experiment.inputs.columns
@@ -157,15 +188,27 @@ def columns_of(experiment: Experiment) -> tuple[str, ...]:
     return columns
 
 
-def start_of(experiment: Experiment) -> State:
-    """Return the arrays of all statistics before round 1, under their names in a run's state."""
+def start_of(experiment: Experiment, *, representation: int = 0) -> State:
+    """Return the arrays of all statistics and calibrations before round 1, under their names in a run's state.
+
+    `representation` is the length of the model's representation; none is needed where no calibration reads it.
+    """
     names = [choice.name for choice in experiment.statistics or ()]
     fits = zip(names, statistics_of(experiment), strict=True)
-    return {f"{PREFIX}{name}/{key}": value for name, fit in fits for key, value in fit.start(seed=experiment.seed).items()}
+    state = {f"{PREFIX}{name}/{key}": value for name, fit in fits for key, value in fit.start(seed=experiment.seed).items()}
+    for choice, fit in zip(experiment.calibration or (), calibrations_of(experiment), strict=True):
+        width = representation if CALIBRATIONS[choice.name].reads == "representation" else len(experiment.data.classes)
+        state |= {f"{AFTER}{choice.name}/{key}": value for key, value in fit.start(width).items()}
+    return state
 
 
-def fit_of(state: State, name: str) -> State:
-    """Return the arrays of one statistic of a run's state, without the prefix.
+def reads_representation(experiment: Experiment) -> bool:
+    """Say whether a calibration reads the model's representation."""
+    return any(CALIBRATIONS[choice.name].reads == "representation" for choice in experiment.calibration or ())
+
+
+def fit_of(state: State, name: str, *, after: bool = False) -> State:
+    """Return the arrays of one statistic of a run's state, or `after` training of a calibration, without the prefix.
 
     Raises
     ------
@@ -178,15 +221,18 @@ def fit_of(state: State, name: str) -> State:
     >>> sorted(fit_of({"w": np.ones(1), "statistics/scaler/mean": np.zeros(2)}, "scaler"))
     ['mean']
     """
-    prefix = f"{PREFIX}{name}/"
+    prefix = f"{AFTER if after else PREFIX}{name}/"
     found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if not found:
-        raise BadState(f"a state holds the statistic {name!r} that its experiment names", remedy="use the bundle or run of this experiment")
+        raise BadState(
+            f"a state holds the {'calibration' if after else 'statistic'} {name!r} that its experiment names",
+            remedy="use the bundle or run of this experiment",
+        )
     return found
 
 
 def trained(state: State) -> State:
-    """Return the model's arrays of a run's state: `state` itself where there are no statistics.
+    """Return the model's arrays of a run's state: `state` itself where there are no others.
 
     Examples
     --------
@@ -194,4 +240,5 @@ def trained(state: State) -> State:
     >>> sorted(trained({"w": np.ones(1), "statistics/scaler/mean": np.zeros(2)}))
     ['w']
     """
-    return {key: value for key, value in state.items() if not key.startswith(PREFIX)} if any(key.startswith(PREFIX) for key in state) else state
+    kept = {key: value for key, value in state.items() if not key.startswith((PREFIX, AFTER))}
+    return kept if len(kept) < len(state) else state

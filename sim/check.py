@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from shared_models.blocks.spec import PrivateSums
+from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
+from shared_models.ensembles import ENSEMBLES
 from shared_models.experiment import Experiment
 from shared_models.phases import phases_of
 from shared_models.statistics import STATISTICS
@@ -34,7 +36,6 @@ def faults(experiment: Experiment) -> list[str]:
     from client.training.optimisers import OPTIMISERS
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
-    from shared_models.ensembles import ENSEMBLES
     from shared_models.metrics import METRICS
     from shared_models.metrics.survival import SURVIVAL_METRICS
 
@@ -65,6 +66,7 @@ def faults(experiment: Experiment) -> list[str]:
         ("preparation.features", FEATURES, "feature family", experiment.preparation.features),
         ("train.augment", AUGMENTATIONS, "augmentation", experiment.train.augment),
         ("statistics", STATISTICS, "statistic", experiment.statistics or ()),
+        ("calibration", CALIBRATIONS, "calibration", experiment.calibration or ()),
     ):
         for number, choice in enumerate(choices):
             look(f"{place}.{number}", table, kind, choice)
@@ -127,7 +129,7 @@ def _phases(experiment: Experiment) -> list[str]:
             for step in experiment.preparation.steps
             if step.name in NO_LONGER_HU
         ]
-    for phase in phases_of(experiment.model_copy(update={"statistics": None})):
+    for phase in phases_of(experiment.model_copy(update={"statistics": None, "calibration": None})):
         settings = phase.settings
         if settings.strategy and settings.strategy.name in STRATEGIES and STRATEGIES[settings.strategy.name].fit != spec.fit:
             found.append(f"strategy: {settings.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")

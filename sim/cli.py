@@ -178,8 +178,8 @@ def list_(
     table: Annotated[
         str,
         typer.Argument(
-            help="models, steps, segmenters, features, strategies, metrics, explanations, ensembles, experiments, augmentations, compressions "
-            "or schedules."
+            help="models, steps, segmenters, features, strategies, statistics, metrics, explanations, calibrations, ensembles, experiments, "
+            "augmentations, compressions or schedules."
         ),
     ],
 ) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from server.phases import strategy_in_words
-from server.runs.log import patients_of, read_rounds
+from server.runs.log import last_of_training, patients_of, read_rounds
 from server.runs.stopping import told_of_release
 from shared_models.bundle import write_bundle
+from shared_models.calibrated import calibration_facts
 from shared_models.catalogue import source_of
 from shared_models.core.files import read_json, read_state, sha256_file, write_json
 from shared_models.metrics import METRICS, describe_predictions, score
@@ -102,7 +103,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
         "training": {
             "hospitals": ", ".join(site.parent.name for site in training),
             "held_out": ", ".join(settings.held_out) if isinstance(settings, Phantoms) else "folds",
-            "patients": patients_of(rounds[-1]) if rounds else None,
+            "patients": patients_of(last) if (last := last_of_training(rounds)) else None,
             "rounds": len(rounds) or experiment.federation.rounds,
             **told_of_release(out / "federation", experiment),
             "degraded_rounds": sum(r["degraded"] for r in rounds),
@@ -110,6 +111,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
             "differential_privacy": "none",
         },
         "performance_on_the_held_out_hospital": metrics["federated"].get("held_out", {}),
+        **({"calibration": calibration_facts(experiment, read_state(out / "federation" / "final.safetensors"))} if experiment.calibration else {}),
         "limits": [
             "Trained on synthetic phantoms: it has never seen a patient and says nothing about patients.",
             "Not validated for any clinical purpose.",

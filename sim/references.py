@@ -26,7 +26,7 @@ def train_alone(experiment: Experiment, records: Records, *, seed: int) -> State
     state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=classes, seed=seed)
     for phase in phases_of(experiment):
         if phase.number is not None:
-            continue  # the records are seen under the statistics of the release
+            continue  # the records are seen under the statistics of the release; calibrations change no weight
         for number in range(1, phase.rounds + 1):
             factor = learning_rate_factor(phase.settings.train, number, phase.rounds)
             rule = resting(Plain(), phase.settings, frozenset(phase.changed(state))) if phase.train_only else Plain()

@@ -86,6 +86,13 @@ def schedules() -> Mapping[str, Any]:
     return SCHEDULES
 
 
+def calibrations() -> Mapping[str, Any]:
+    """Return CALIBRATIONS."""
+    from shared_models.calibration import CALIBRATIONS
+
+    return CALIBRATIONS
+
+
 def ensembles() -> Mapping[str, Any]:
     """Return ENSEMBLES."""
     from shared_models.ensembles import ENSEMBLES
@@ -119,6 +126,7 @@ TABLES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "augmentations": augmentations,
     "compressions": compressions,
     "schedules": schedules,
+    "calibrations": calibrations,
     "ensembles": ensembles,
     "explanations": explanations,
     "experiments": experiments,

@@ -91,7 +91,7 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
     settings = Experiment.from_json(experiment)
     spec = spec_of(settings.model)
     model = None if spec.fit == "gradient" else build(settings.model, inputs=inputs_of(settings), outputs=len(settings.data.classes))
-    plain = settings.model_copy(update={"strategy": None})
+    plain = settings.model_copy(update={"strategy": None, "calibration": None})
     state, steps = read_state(Path(start)), 0
     for phase in phases_of(plain):
         if phase.number is not None:

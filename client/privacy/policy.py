@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shared_models.blocks.spec import Grouping
+from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import MODELS, build
+from shared_models.core.choices import pick
 from shared_models.core.errors import Refused
 from shared_models.experiment import Experiment
 
@@ -58,8 +60,29 @@ def _strategy(experiment: Experiment, policy: Policy) -> Refused | None:
 
 
 def _statistics(experiment: Experiment, policy: Policy) -> Refused | None:
-    wrong = next((choice.name for choice in experiment.statistics or () if not _allowed(choice.name, policy.statistics)), None)
+    wrong = next(
+        (choice.name for choice in (*(experiment.statistics or ()), *(experiment.calibration or ())) if not _allowed(choice.name, policy.statistics)),
+        None,
+    )
     return None if wrong is None else _not_listed("statistics", wrong, policy.statistics, "E_POLICY_STATISTIC")
+
+
+def _cells(experiment: Experiment, policy: Policy) -> Refused | None:
+    least = policy.least_per_class(summed=experiment.federation.secure_sum is not None)
+    for choice in experiment.calibration or ():
+        spec = CALIBRATIONS.get(choice.name)
+        if (
+            spec is not None
+            and spec.cells is not None
+            and getattr(pick(CALIBRATIONS, choice, kind="calibration", get=lambda spec: spec.build)(2), "least", 0) < least
+        ):
+            return Refused(
+                "a cell of scores holds as many patients as stand behind a number of this site",
+                value=f"{choice.name}: least",
+                remedy=f"least = {least}",
+                code="E_POLICY_STATISTIC",
+            )
+    return None
 
 
 def _leaves(experiment: Experiment, policy: Policy) -> Refused | None:
@@ -131,6 +154,7 @@ RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (
     _task,
     _strategy,
     _statistics,
+    _cells,
     _leaves,
     _secure_sum,
     _groups,

@@ -65,6 +65,17 @@ def patients_of(line: dict) -> int:
     return int((line.get("total") or {}).get("num_cases") or sum(site["num_cases"] for site in line["sites"].values()))
 
 
+def last_of_training(lines: list[dict]) -> dict:
+    """Return the last round in which the model was trained: after it come calibrations, which held-out patients stand in. {} without any.
+
+    Examples
+    --------
+    >>> last_of_training([{"round": 1, "phase": "scaler"}, {"round": 2, "phase": "training"}, {"round": 3, "phase": "conformal"}])["round"]
+    2
+    """
+    return next((line for line in reversed(lines) if line.get("phase", "training").startswith(("training", "stage "))), {})
+
+
 def read_rounds(path: Path) -> list[dict]:
     """Read the log; a torn last line (a crash while writing) is left out."""
     if not path.exists():

@@ -11,10 +11,11 @@ from typing import Any
 
 from server.phases import strategy_in_words
 from server.reports.report import write_report
-from server.runs.log import patients_of, read_rounds
+from server.runs.log import last_of_training, patients_of, read_rounds
 from server.runs.standing import degradation, read_standing
 from server.runs.stopping import told_of_release
 from shared_models.bundle import write_bundle
+from shared_models.calibrated import calibration_facts
 from shared_models.catalogue import source_of
 from shared_models.core.files import read_json, read_state, sha256_file, write_json
 from shared_models.experiment import Experiment
@@ -42,7 +43,7 @@ def close_run(folder: Path) -> Path:
     state = read_state(folder / "final.safetensors")
     standing = {**read_standing(folder), **degradation(rounds)}
     digest = release(folder, experiment=experiment, rounds=rounds, strategy=strategy, standing=standing, metrics=metrics)
-    latest = rounds[-1]["sites"] if rounds else {}
+    latest = last_of_training(rounds).get("sites", {})
     facts = {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("flwr", "numpy")},
         "toml": _toml(experiment),
@@ -69,7 +70,7 @@ def release(
         "intended_use": "Research on federated learning. Nothing else.",
         "training": {
             "hospitals": ", ".join(names),
-            "patients": patients_of(rounds[-1]) if rounds else None,
+            "patients": patients_of(last) if (last := last_of_training(rounds)) else None,
             "rounds": len(rounds) or experiment.federation.rounds,
             **told_of_release(folder, experiment),
             "degraded": "yes" if standing["degraded"] else "no",
@@ -80,6 +81,7 @@ def release(
         "performance_by_the_hospitals_own_judgement": {
             f"{site} {name}": cell for site, cells in metrics["federated"]["sites"].items() for name, cell in cells.items()
         },
+        **({"calibration": calibration_facts(experiment, read_state(folder / "final.safetensors"))} if experiment.calibration else {}),
         "limits": ["Not validated for any clinical purpose."],
         "source": source_of(experiment.model),
         "weights_sha256": sha256_file(folder / "final.safetensors"),

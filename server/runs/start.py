@@ -16,7 +16,8 @@ from shared_models.catalogue import initial_state, inputs_of
 from shared_models.core.errors import BadInput, FedILDError
 from shared_models.core.files import read_json, read_state, write_json, write_state
 from shared_models.experiment import Experiment
-from shared_models.phases import start_of
+from shared_models.phases import reads_representation, start_of
+from shared_models.representation import representation_width
 
 BUILD_S = 600.0
 
@@ -49,7 +50,8 @@ def write_start(experiment: Experiment, folder: Path, *, run: str | None = None)
     """Build the initial state (this imports torch for networks) and write it to the run folder."""
     inputs = inputs_of(experiment)
     state = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=experiment.seed)
-    write_state(folder / "start.safetensors", state | start_of(experiment))
+    width = representation_width(experiment) if reads_representation(experiment) else 0
+    write_state(folder / "start.safetensors", state | start_of(experiment, representation=width))
     write_json(folder / "start.json", {"run": run or secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})
 
 

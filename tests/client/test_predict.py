@@ -32,6 +32,7 @@ from shared_models.catalogue import initial_state, inputs_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadInput, BadStudy
 from shared_models.experiment import Data, Experiment, Inputs, Preparation
+from shared_models.phases import start_of
 from sim.phantom.patient import make_phantom
 from sim.scanner.dicom import Identity, write_series
 from sim.scanner.scanner import SCANNERS, scan
@@ -271,6 +272,42 @@ def test_the_explanation_is_chosen_by_name(study: Path, tmp_path: Path, method: 
 def test_an_explanation_for_another_kind_of_model_is_refused_first(study: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"shapley must apply to the model 'mil_cnn'; choose from: grad_cam"):
         predict_study(study, bundle_of(tmp_path / "b"), tmp_path / "out", explanation="shapley")
+
+
+def calibrated_bundle(folder: Path, *, far: float, threshold: float) -> Path:
+    """The tiny release with all three calibrations: temperature 2, a set threshold, and training patients at a distance."""
+    names = ("temperature", "conformal", "unfamiliar")
+    experiment = EXPERIMENT.model_copy(update={"calibration": tuple(Choice(name=name) for name in names)})
+    state = initial_state(experiment.model, inputs=1, outputs=3, seed=3) | start_of(experiment, representation=8)
+    ours = {"temperature/beta": 0.5, "conformal/threshold": threshold, "conformal/patients": 80.0, "conformal/least": 0.9, "conformal/most": 0.95}
+    state |= {f"calibration/{name}": np.array([value]) for name, value in ours.items()}
+    state |= {"calibration/unfamiliar/mean": np.full(8, far), "calibration/unfamiliar/threshold": np.array([1e4])}
+    write_bundle(folder, state=state, experiment=experiment, card={"trained_on": "phantoms", "performance_on_the_held_out_hospital": PERFORMANCE})
+    return folder
+
+
+def test_a_calibrated_release_says_its_set_and_how_sure_it_may_be(study: Path, tmp_path: Path) -> None:
+    found, page = outcome(study, calibrated_bundle(tmp_path / "b", far=0.0, threshold=1.0), tmp_path / "out")
+    (series,) = found["series"]
+    plain = load_bundle(bundle_of(tmp_path / "p"))
+    said = series["calibration"]
+    assert said["classes"] == ["normal", "UIP", "HP"] and said["coverage"] == {"wanted": 0.9, "least": 0.9, "most": 0.95, "patients": 80.0}
+    assert said["temperature"] == 2 and said["unfamiliar"] is False and not found["cautions"]
+    assert "the model can exclude none" in page and "90.0 to 95.0 %" in page and "a temperature of 2.00" in page
+    assert plain.experiment.calibration is None
+    narrow, page = outcome(study, calibrated_bundle(tmp_path / "c", far=1e4, threshold=0.0), tmp_path / "out")
+    said = narrow["series"][0]["calibration"]
+    best = max(series["probabilities"], key=series["probabilities"].get)
+    assert said["classes"] == [best] and said["unfamiliar"] is True and said["distance"] > 1e4
+    assert "unlike those that the model was trained on" in narrow["cautions"][0] and narrow["cautions"][0] in page
+    assert max(series["probabilities"].values()) < 1
+
+
+def test_a_release_without_the_fit_of_its_calibration_is_refused(study: Path, tmp_path: Path) -> None:
+    experiment = EXPERIMENT.model_copy(update={"calibration": (Choice(name="conformal"),)})
+    write_bundle(tmp_path / "b", state=initial_state(EXPERIMENT.model, inputs=1, outputs=3, seed=0), experiment=experiment, card={})
+    with pytest.raises(BadBundle, match="weights must fit"):
+        predict_study(study, tmp_path / "b", tmp_path / "out")
 
 
 def test_a_map_is_brightest_where_its_heat_is() -> None:

@@ -57,6 +57,12 @@ WRONG = {
     "two that keep": (stages({"strategy": {"name": "scaffold"}}, {"strategy": {"name": "ditto"}}), "use it in the last stage"),
     "personal and frozen": (stages({}, {"strategy": {"name": "fedper"}, "train_only": ["0.bias"]}), "leave train_only out"),
     "a strategy's own limits": (stages({}, {"strategy": {"name": "krum"}}), "raise the quorum"),
+    "stages that stop early": (
+        stages({}, {}, federation={"quorum": 3, "stopping": {"metric": "val_loss", "patience": 2}}),
+        "leave it out, or [[statistics]], [[stages]] and [[calibration]]",
+    ),
+    "statistics of rounds that do not wait": (statistics("scaler", strategy={"name": "fedbuff"}), "choose another strategy"),
+    "a stage that is a chain": (stages({}, {"strategy": {"name": "cyclic"}}), "choose another strategy"),
     "no such optimiser": (stages({}, {"train": {"optimiser": {"name": "sdg"}}}), "did you mean 'sgd'?"),
 }
 
