@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from server.combines import Conflict
+from server.combines import PERSONAL, Conflict
 from server.strategies import DEFAULTS, STRATEGIES
 from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import spec_of
@@ -21,8 +21,6 @@ PASSING = frozenset({"plain", "fedprox"})
 ALONE = frozenset({"fedbuff", "cyclic", "one_shot"})
 """Strategies whose rounds do not end with one state made of one question."""
 
-PERSONAL = frozenset({"fedbn", "fedper", "fedrep", "ditto", "apfl"})
-"""Strategies under which a site keeps parts of the model, or a model of its own."""
 
 PRIVATE = ("scaler", "pca")
 """Statistics of which one record's part is known and bounded."""
