@@ -223,7 +223,7 @@ class Worker:
             len(experiment.data.classes),
             least=max(policy.least_cases(summed=summed), policy.privacy.least_patients if private and self.guards is not None else 0),
             least_per_class=policy.least_per_class(summed=summed),
-            per_class=not private and "class" in counts.values(),
+            per_class=not private and ("class" in counts.values() or (spec_of(experiment.model).tells_classes and not summed)),
         )
         return training if len(kept) == len(training) else training.take(kept)
 

@@ -63,6 +63,8 @@ class ModelSpec:
     least_px: int = 1
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=dict)
     summed_only: bool = False
+    tells_classes: bool = False
+    """Whether its sums tell, in clear, how many patients a class has: a site then trains without classes of too few."""
 
 
 class Classical(Protocol):

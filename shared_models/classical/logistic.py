@@ -169,5 +169,6 @@ SPEC = ModelSpec(
     takes="table",
     fit="sums",
     counts={"n": "all"},
+    tells_classes=True,
     source="Hastie, Tibshirani & Friedman, Elements of statistical learning, 4.4; summed over sites: design of the federation modes (F-stat)",
 )

@@ -14,6 +14,7 @@ import pytest
 import client.worker
 from client.site import Site
 from client.training import PREDICTORS
+from client.training.records import Records
 from client.worker import Worker
 from shared_models.catalogue import initial_state, inputs_of
 from shared_models.core.choices import Choice
@@ -195,3 +196,13 @@ def test_a_site_whose_patients_are_all_of_other_classes(tmp_path: Path) -> None:
     other = experiment.model_copy(update={"data": experiment.data.model_copy(update={"classes": ("OP", "HP")})})
     update = worker.handle(job_of(other))
     assert update == Update(run="run", round=1, site="alpha", code="E_FEW_CASES")
+
+
+@pytest.mark.parametrize(("summed", "left"), [(False, 20), (True, 22)])
+def test_a_class_of_two_is_not_told_by_the_sums_of_a_regression(summed: bool, left: int, tmp_path: Path) -> None:
+    # The first gradient holds the sums by class, and their number with them; in a sum over hospitals nobody sees one of them.
+    site = Site.load(table_site(tmp_path, "alpha", patients=30))
+    labels = np.array([0] * 20 + [1] * 2)
+    records = Records(np.zeros((22, 2)), labels, tuple(f"p{n}" for n in range(22)))
+    kept = Worker(site)._supported(table_experiment(rounds=2), records, {"n": "all"}, summed=summed)
+    assert len(kept) == left
