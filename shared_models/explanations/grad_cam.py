@@ -41,7 +41,11 @@ def grad_cam(subject: Subject, label: int, *, per_pixel: bool = False) -> np.nda
     if subject.feature_map is None:
         raise BadInput("Grad-CAM needs a network that names its last feature map", remedy="choose occlusion or integrated_gradients")
     held: list[torch.Tensor] = []
-    handle = network.get_submodule(subject.feature_map).register_forward_hook(lambda module, given, out: held.append(out))
+
+    def hold(module: torch.nn.Module, given: object, out: torch.Tensor) -> None:
+        held.append(out)
+
+    handle = network.get_submodule(subject.feature_map).register_forward_hook(hold)
     try:
         with torch.enable_grad():
             image = torch.from_numpy(np.ascontiguousarray(subject.record[None], np.float32)).requires_grad_()
