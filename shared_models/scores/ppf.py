@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,7 +71,7 @@ def ppf_status(visits: Sequence[Mapping[str, Any]], *, fibrotic: bool = True, ip
     if ipf or not fibrotic:
         raise BadInput("progressive pulmonary fibrosis is said of fibrotic lung disease other than IPF", value={"fibrotic": fibrotic, "ipf": ipf})
     ordered = sorted((dict(visit) for visit in visits), key=lambda visit: float(visit["years"]))
-    if any(a["years"] == b["years"] for a, b in zip(ordered, ordered[1:], strict=False)):
+    if any(a["years"] == b["years"] for a, b in itertools.pairwise(ordered)):
         raise BadInput("visits have different times", value=[visit["years"] for visit in ordered])
     if unknown := sorted({sign for visit in ordered for sign in visit.get("radiology") or ()} - set(RADIOLOGY)):
         raise BadInput("a radiological sign is one of the guideline's", value=unknown, remedy=f"choose among {', '.join(RADIOLOGY)}")
