@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-ct bench-federation bench-privacy bench-strategies bench-hostile heart-table privacy-table audit lock sbom wheel bench-aggregate clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table audit lock sbom wheel bench-aggregate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ sbom: .venv/ready ## write sbom.json: the parts list of what a hospital installs
 
 wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
 	$(BIN)/python -m deploy.wheel
+
+bench-survival: .venv/ready ## measure the federated Cox fit against lifelines on all patients in one place
+	$(BIN)/python -m bench.survival
 
 bench-aggregate: .venv/ready ## measure every strategy's aggregation for 7, 25 and 100 million parameters of 4, 16 and 64 sites (about an hour)
 	$(BIN)/python -m bench.aggregation

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_models.classical.cox import hazard_table
+from shared_models.classical.cox import hazard_table, proportionality
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_state, write_atomic, write_json
 from shared_models.metrics.survival import score_survival
@@ -104,9 +104,11 @@ def _judge(run: Run, settings: OneTable, sites: list[Path], pool: Pool) -> None:
     found = pool.map("sim.tasks", "risks", [(experiment.for_sites().to_json(), str(state), names) for state in states.values()])
     tables: dict[str, Any] = {}
     for name, (outcomes, scores) in zip(states, found, strict=True):
-        table = hazard_table(read_state(states[name]))
+        state = read_state(states[name])
+        table, steady = hazard_table(state), proportionality(state)
         scored = score_survival(outcomes, scores, seed=experiment.seed, bootstrap=experiment.evaluation.bootstrap)
         tables[name] = {"columns": {key: [_number(v) for v in values] for key, values in table.items()}, "scores": scored}
+        tables[name]["proportionality"] = {key: [_number(v) for v in values] for key, values in steady.items()}
     strata = np.array(found[0][0])[:, 2].astype(int)
     write_json(
         out / "metrics.json",

@@ -25,7 +25,11 @@ def write_survival_report(run: Path) -> Path:
 def render(metrics: dict[str, Any]) -> str:
     """Return the page as HTML."""
     rows = [
-        {"name": name, **{arm: _ratio(metrics[arm]["columns"], number) for arm in ("federated", "pooled")}}
+        {
+            "name": name,
+            "steady": metrics["federated"]["proportionality"]["p"][number],
+            **{arm: _ratio(metrics[arm]["columns"], number) for arm in ("federated", "pooled")},
+        }
         for number, name in enumerate(metrics["columns"])
     ]
     return _template().render(metrics=metrics, rows=rows, METRICS=SURVIVAL_METRICS)

@@ -1,7 +1,8 @@
-"""Cox's partial likelihood of one stratum, with its gradient and information, by one pass from the last time to the first."""
+"""Cox's partial likelihood of one stratum, with its gradient and information, by one pass from the last time to the first, and by time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -43,8 +44,29 @@ def partial_likelihood(
     """
     p = x.shape[1]
     value, gradient, information = 0.0, np.zeros(p), np.zeros((p, p))
+    for _, one, slope, bend in by_event_time(x, times, events, coefficients, ties=ties):
+        value += one
+        gradient += slope
+        information += bend
+    return value, gradient, information
+
+
+def by_event_time(
+    x: np.ndarray, times: np.ndarray, events: np.ndarray, coefficients: np.ndarray, *, ties: Ties = "efron"
+) -> Iterator[tuple[float, float, np.ndarray, np.ndarray]]:
+    """Yield, from the last to the first, each time with events: the time and its terms of log likelihood, gradient and information.
+
+    The gradient's term is the sum of the Schoenfeld residuals of that time (Schoenfeld, Biometrika 1982;69:239); parameters as of
+    `partial_likelihood`.
+
+    Examples
+    --------
+    >>> [(t, slope.tolist()) for t, _, slope, _ in by_event_time(np.array([[0.0], [1.0]]), np.array([1.0, 2.0]), np.array([1, 0]), np.zeros(1))]
+    [(1.0, [-0.5])]
+    """
     if not len(x):
-        return value, gradient, information
+        return
+    p = x.shape[1]
     order = np.argsort(-times, kind="stable")
     x, times, died = x[order], times[order], events[order].astype(bool)
     score = x @ coefficients
@@ -65,7 +87,6 @@ def partial_likelihood(
         share = np.arange(count) / count if ties == "efron" else np.zeros(count)
         below = risk - share * tied_weight.sum()
         mean = (first - share[:, None] * (tied_weight @ tied)) / below[:, None]
-        value += float(score[start:stop][now].sum() - np.log(below).sum())
-        gradient += tied.sum(0) - mean.sum(0)
-        information += second * (1 / below).sum() - (tied * tied_weight[:, None]).T @ tied * (share / below).sum() - mean.T @ mean
-    return value, gradient, information
+        value = float(score[start:stop][now].sum() - np.log(below).sum())
+        information = second * (1 / below).sum() - (tied * tied_weight[:, None]).T @ tied * (share / below).sum() - mean.T @ mean
+        yield float(times[start]), value, tied.sum(0) - mean.sum(0), information

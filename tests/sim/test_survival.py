@@ -47,6 +47,9 @@ def test_the_institutions_of_a_trial_find_the_pooled_hazard_ratios(tmp_path: Pat
         np.testing.assert_allclose(found["coefficient"], theirs.params_, atol=1e-6, rtol=0)
         np.testing.assert_allclose(found["standard_error"], theirs.standard_errors_, atol=1e-6, rtol=0)
         assert metrics[arm]["scores"]["harrell_c"]["value"] == pytest.approx(theirs.concordance_index_, abs=1e-9)
+    steady = [metrics[arm]["proportionality"] for arm in ("federated", "pooled")]
+    for key in ("chi2", "p", "all_chi2", "all_p"):
+        np.testing.assert_allclose(steady[0][key], steady[1][key], rtol=1e-6)
     assert (metrics["sites"], metrics["smallest_site"], metrics["largest_site"]) == (18, 2, 36)
     assert metrics["federated"]["scores"]["harrell_c"]["n"] == len(frame) == 226
 
