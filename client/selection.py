@@ -14,7 +14,7 @@ from client.cases.survival import outcome_of
 from client.cases.table import read_table
 from client.privacy.gate import Measured
 from client.site import Site
-from client.training import PREDICTORS
+from client.training import PREDICTORS, objective_loss
 from client.training.records import Records, See, records_of
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
@@ -141,6 +141,8 @@ def loss_of(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def received_loss(experiment: Experiment, state: State, training: Records) -> Measured:
     """Return the loss of a received state on the site's training patients."""
+    if spec_of(experiment.model).objective is not None:
+        return Measured(objective_loss(experiment, state, training), training.patients)
     return Measured(loss_of(PREDICTORS[spec_of(experiment.model).fit](experiment, state, training), training.labels), training.patients)
 
 

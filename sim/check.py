@@ -97,6 +97,7 @@ def faults(experiment: Experiment) -> list[str]:
         if spec.summed_only and experiment.federation.secure_sum is None and not experiment.privacy.at_sites:
             found.append(f"federation.secure_sum: sums of {experiment.model.name!r} tell of groups as small as one patient; set secure_sum = true")
         found += _private_sums(experiment)
+        found += _objective(experiment)
         if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
@@ -157,6 +158,21 @@ def _private_sums(experiment: Experiment) -> list[str]:
     except FedILDError as error:
         return [f"privacy: {error}"]
     return []
+
+
+def _objective(experiment: Experiment) -> list[str]:
+    """Return the settings that a network with an objective of its own does not read, in ``[train]`` and in every stage."""
+    if spec_of(experiment.model).objective is None:
+        return []
+    name, found = experiment.model.name, []
+    if experiment.privacy.at_sites:
+        found.append(f"privacy: {name!r} has a loss of its own, which private training does not take; set federation.secure_sum = true instead")
+    places = [("train", experiment.train)]
+    places += [(f"stages.{number}.train", stage.applied(experiment).train) for number, stage in enumerate(experiment.stages or (), 1)]
+    for place, train in places:
+        set_here = {"class_weights": train.class_weights != "none", "focal": train.focal is not None, "label_smoothing": train.label_smoothing > 0}
+        found += [f"{place}.{key}: {name!r} has a loss of its own, which does not read it; leave it out" for key, value in set_here.items() if value]
+    return found
 
 
 def _shared_noise(experiment: Experiment) -> list[str]:

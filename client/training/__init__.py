@@ -41,6 +41,13 @@ def _gradient_predict(experiment: Experiment, state: State, records: Records) ->
     return sum(member.weight * predict_gradient(experiment, member.state, records) for member in members_of(state))  # type: ignore[return-value]
 
 
+def objective_loss(experiment: Experiment, state: State, records: Records) -> float:
+    """Return the mean of a network's own objective over `records`, in evaluation mode."""
+    from client.training.gradient import judge_objective
+
+    return judge_objective(experiment, state, records)
+
+
 def _classical_fit(*args: Any, **kwargs: Any) -> Fitted:
     from client.training.classical import fit_classical
 

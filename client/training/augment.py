@@ -76,3 +76,5 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "noise": noise,
     "blur_or_sharpen": blur_or_sharpen,
 }
+MOVING = frozenset(("flip", "flip_up_down", "quarter_turns"))
+"""Those that move pixels: the targets of a batch, where they are images too, are moved along. They take any type of number."""

@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from client.training.augment import AUGMENTATIONS
+from client.training.augment import AUGMENTATIONS, MOVING
 from client.training.beside import gradient_at
 from client.training.device import Precision, current_device
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
 from client.training.imbalance import class_weights, focused
 from client.training.micro_batch import MicroBatch, in_parts, rewind
+from client.training.objective import aims_of, augmented, own_losses
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
-from client.training.rule import Rule
+from client.training.rule import Plain, Rule
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
@@ -67,7 +68,7 @@ def fit_gradient(
     generator = torch.Generator().manual_seed(seed % (1 << 63))
     make_optimiser = pick(OPTIMISERS, train.optimiser, kind="optimiser")
     optimiser = make_optimiser()
-    augment = [pick(AUGMENTATIONS, choice, kind="augmentation") for choice in train.augment]
+    augment = [(choice.name in MOVING, pick(AUGMENTATIONS, choice, kind="augmentation")) for choice in train.augment]
     class_weight = torch.from_numpy(class_weights(records.labels, len(experiment.data.classes), train.class_weights))
     prior = torch.from_numpy(_log_prior(records.labels, len(experiment.data.classes), train.class_weights))
     unit_hu = unit_hu_of(spec, experiment)
@@ -76,9 +77,13 @@ def fit_gradient(
     rule.meet(flat.model, spec, make_optimiser)
     rule.lay_out(flat.parts, count)
     rule.start(flat.weights)
-    loss_of = rule.loss(loss_of_each(experiment))
+    loss_of = rule.loss(loss_of_each(experiment)) if spec.objective is None else None
 
     def learn(batch: torch.Tensor, labels: torch.Tensor, part: slice) -> float:
+        if loss_of is None:
+            own = own_losses(spec, flat.model, batch[part].to(device), labels[part], rule=rule, precision=precision)
+            flat.backward(precision.scaled(own.sum() / len(labels)), add=part.start > 0)
+            return float(own.detach().sum())
         with precision.forward(), rule.watching(flat.model):
             logits = flat.model(batch[part].to(device))
         losses = focused(loss_of(logits.float() + prior, labels[part]), train.focal)
@@ -108,10 +113,8 @@ def fit_gradient(
             order = torch.randperm(len(records), generator=generator).tolist()
         chosen, order = order[: train.batch], order[train.batch :]
         batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32))
-        labels = torch.from_numpy(records.labels[chosen]).to(device)
-        for change in augment:
-            batch = change(batch, generator, unit_hu)
-        taught = functools.partial(learn_all, functools.partial(learn, batch, labels), len(chosen))
+        batch, aims = augmented(batch, aims_of(records, chosen), augment, generator, unit_hu)
+        taught = functools.partial(learn_all, functools.partial(learn, batch, aims.to(device)), len(chosen))
         rule.beside(flat.weights, functools.partial(slope, taught), factor)
         lost += taught()
         precision.step(flat.weights, flat.gradient, move)
@@ -156,6 +159,26 @@ def predict_gradient(experiment: Experiment, state: State, records: Records) -> 
         for start in range(0, len(records), 32):
             parts += in_parts(min(32, len(records) - start), warm.predicts, functools.partial(probabilities, start))
     return np.concatenate(parts) if parts else np.zeros((0, len(experiment.data.classes)))
+
+
+def judge_objective(experiment: Experiment, state: State, records: Records) -> float:
+    """Return the mean over `records` of a network's own objective, in evaluation mode; NaN of none."""
+    spec, warm = spec_of(experiment.model), warm_model(experiment)
+    flat, device = warm.flat, warm.flat.weights.device
+    flat.load(trained(state))
+    flat.model.eval()
+    precision, rule = Precision("full", device), Plain()
+
+    def summed(start: int, part: slice) -> float:
+        chosen = range(start + part.start, start + part.stop)
+        batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32)).to(device)
+        return float(own_losses(spec, flat.model, batch, aims_of(records, chosen).to(device), rule=rule, precision=precision).sum())
+
+    total = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(records), 32):
+            total += sum(in_parts(min(32, len(records) - start), warm.predicts, functools.partial(summed, start)))
+    return total / len(records) if len(records) else math.nan
 
 
 def network_of(experiment: Experiment, state: State) -> nn.Module:
@@ -216,7 +239,7 @@ def loss_of_each(experiment: Experiment) -> Callable[[torch.Tensor, torch.Tensor
     """
     loss_of = spec_of(experiment.model).loss
     if loss_of is None:
-        raise BadCohort(f"model {experiment.model.name!r} has no loss")
+        raise BadCohort(f"model {experiment.model.name!r} has no loss of logits and labels", remedy="leave out what reads it: [privacy], or an audit")
     smoothing = experiment.train.label_smoothing
     return functools.partial(loss_of, label_smoothing=smoothing) if smoothing else loss_of
 

@@ -39,6 +39,8 @@ class Records:
         Of survival: time to the event (label 1) or to the day last seen (label 0).
     strata : ndarray of int64, shape (n,), optional
         Number of the site of each record, where records of several sites were put together.
+    targets : ndarray, shape (n, ...), optional
+        What an objective of the network's own learns, on the grid of the inputs: of segmentation uint8 class numbers, 255 = not annotated.
     """
 
     inputs: np.ndarray
@@ -47,6 +49,7 @@ class Records:
     identified: bool = True
     times: np.ndarray | None = None
     strata: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,8 +57,8 @@ class Records:
     def take(self, chosen: Sequence[int] | np.ndarray) -> Records:
         """Return the records with the given numbers."""
         chosen = np.asarray(chosen, int)
-        times, strata = (None if part is None else part[chosen] for part in (self.times, self.strata))
-        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen), self.identified, times, strata)
+        times, strata, targets = (None if part is None else part[chosen] for part in (self.times, self.strata, self.targets))
+        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen), self.identified, times, strata, targets)
 
     @property
     def outcome(self) -> np.ndarray:
@@ -82,10 +85,16 @@ class Records:
         """Put the records of several sites together, each a stratum: for the pooled baseline of a simulation."""
         names = tuple(n for p in parts for n in p.names)
         identified = all(p.identified for p in parts)
-        known = [p.times for p in parts if p.times is not None]
-        times = np.concatenate(known) if len(known) == len(parts) else None
+        times, targets = _joined([p.times for p in parts]), _joined([p.targets for p in parts])
         strata = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-        return Records(np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified, times, strata)
+        return Records(
+            np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified, times, strata, targets
+        )
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if known and len(known) == len(parts) else None
 
 
 See = Callable[[Prepared], "np.ndarray | Prepared"]

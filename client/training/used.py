@@ -40,13 +40,19 @@ def check_unused(experiment: Experiment, state: State, received: State, shape: t
 def _used(choice: str, inputs: int, classes: int, shape: tuple[int, ...]) -> frozenset[str]:
     """Return parameters that one backward pass reaches and buffers that one forward pass changes."""
     chosen = Choice.model_validate_json(choice)
-    loss_of = spec_of(chosen).loss
+    spec = spec_of(chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build(chosen, inputs=inputs, outputs=classes).train()
         before = {key: value.clone() for key, value in model.named_buffers()}
-        logits = model(torch.rand(2, *shape))
+        batch = torch.rand(2, *shape)
+        output = model(batch)
         labels = torch.zeros(2, dtype=torch.long)
-        (loss_of(logits, labels) if loss_of is not None else logits).sum().backward()
+        if spec.objective is not None:
+            aims = torch.zeros(2, *shape, dtype=torch.uint8) if spec.task == "segmentation" else labels
+            output = spec.objective(output, batch, aims)
+        elif spec.loss is not None:
+            output = spec.loss(output, labels)
+        output.sum().backward()
     trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.grad is not None}
     return frozenset(trained | {key for key, value in model.named_buffers() if not torch.equal(value, before[key])})

@@ -24,7 +24,8 @@ class ModelSpec:
         ``build(inputs, outputs, *, knobs)``: input channels (or table columns) and classes come from the system, the keyword-only rest
         may be set in the experiment's ``[model]``. Gives a ``torch.nn.Module`` (fit = gradient) or a `Classical` model.
     task : str
-        What is predicted, the experiment's ``data.target``: ``"diagnosis"`` (one class a patient) or ``"survival"`` (a risk).
+        What is predicted, the experiment's ``data.target``: ``"diagnosis"`` (one class a patient), ``"survival"`` (a risk) or
+        ``"segmentation"`` (one class a pixel).
     takes : str
         ``slices`` (n, k, y, x), ``volume`` (n, 1, z, y, x), ``patch`` (n, 1, y, x) or ``table`` (n, columns).
     fit : str
@@ -32,6 +33,9 @@ class ModelSpec:
         pooled fit, ``trees`` sends grown trees that are united.
     loss : callable or None
         Per-sample loss of a gradient model: ``loss(logits, labels) -> (n,)``.
+    objective : callable or None
+        In place of `loss`, a network's own: ``objective(output, batch, targets) -> (n,)`` of what the network gives out while it trains (a tensor,
+        or a tuple of them), the inputs that it saw, and the targets of the records (`Records.targets`; their labels where there are none).
     feature_map : str or None
         Name of the submodule that gives the last feature map, (n, channels, y, x) or (n, channels, z, y, x), before places are averaged: what
         class activation maps are made of. None for a model without one. A model of slices sees each slice alone: there n counts slices.
@@ -57,6 +61,7 @@ class ModelSpec:
     source: str
     task: str = "diagnosis"
     loss: Callable[..., Any] | None = None
+    objective: Callable[..., Any] | None = None
     feature_map: str | None = None
     representation: str | None = None
     units: Literal["unit", "hu"] = "unit"

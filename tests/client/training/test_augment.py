@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from client.training.augment import AUGMENTATIONS
+from client.training.augment import AUGMENTATIONS, MOVING
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice
 
 SHAPES = [(6, 1, 9, 9), (6, 3, 8, 8), (6, 1, 4, 7, 7)]
-PIXEL_MOVES = ("flip", "flip_up_down", "quarter_turns")
+PIXEL_MOVES = tuple(sorted(MOVING))
 
 
 def change(name: str, **knobs: Any) -> Any:
