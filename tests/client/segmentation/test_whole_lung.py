@@ -68,11 +68,19 @@ def test_real_lungs_agree_with_the_published_mask() -> None:
 
 @needs_real_data
 def test_real_slices_at_full_resolution() -> None:
-    """The published mask of these slices ends about one pixel inside the half-height border of the lung: within it we agree."""
+    """The published label of these two neighbouring slices lies inside the lung's edge at half contrast: Dice 0.975 and 0.974.
+
+    It was drawn by a network. The median of its outermost pixels is -823 HU and that of the first pixels beyond is -728 HU, while half
+    contrast between lung (-865) and wall (40) lies at -412; corners of clear lung (azygo-oesophageal recess, anterior junction) are outside it.
+    What brings both slices to 0.981 fits this label and nothing else: taking one pixel (0.59 mm) off all around, which brings a blurred chest
+    of ellipsoids on 0.6 mm pixels from 1.000 to 0.989; or a border at -600 HU with vessels filled in, which brings `wholeLung-64` from 0.985 to
+    0.976 and a phantom of UIP from 0.972 to 0.940. At -500 HU, half contrast against fat or so, vessels filled in, it is 0.979 and 0.978, and
+    UIP falls to 0.964. So the border stays at -400 HU.
+    """
     hu, header = read_nrrd(real("cip_chest", "crop_ct_2slices.nrrd"))
     truth, _ = read_nrrd(real("cip_chest", "crop_ct_2slices_dcnnLungSegmentationLabelmap.nrrd"))
     step = float(vector(header["space directions"].split(" ")[0])[0])
     for image, lung in zip(hu, truth, strict=True):
         framed = np.pad(np.repeat(image[None], 12, axis=0).astype(np.float32), ((0, 0), (4, 4), (4, 4)), constant_values=40)
         mask = whole_lung(Volume(framed, (5.0, step, step)))[0, 4:-4, 4:-4]
-        assert dice(mask > 0, lung > 0) > 0.97
+        assert dice(mask > 0, lung > 0) > 0.974
