@@ -172,7 +172,8 @@ def predict_series(
     stored = load(workspace / visit.prepared)
     refuse_gaps(stored, spec)
     prepared = stored.prepared
-    if prepared.mask is None or not prepared.mask.any():
+    mask = prepared.mask
+    if mask is None or not mask.any():
         raise BadCohort("a study needs lung in its mask", value=0)
     columns: dict[str, float] = {}
     if spec.takes == "table":
@@ -180,18 +181,21 @@ def predict_series(
         columns = dict(zip(experiment.inputs.columns, model_input.tolist(), strict=True))
         model_input = rows_seen([model_input[None]], known, experiment, bundle.state)[0][0]
     else:
-        model_input = image_of(study_seen(prepared, experiment, bundle.state), spec, experiment.inputs)
+        changed = study_seen(prepared, experiment, bundle.state)
+        model_input = image_of(changed, spec, experiment.inputs)
+        mask = mask if changed.mask is None else changed.mask
+        prepared = replace(prepared, mask=mask)
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
     found, said = calibrated(experiment, bundle.state, records)
     probabilities = found.tolist()
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
     why = explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
     if attention is not None:
-        numbers = slice_numbers(prepared.mask, experiment.inputs.slices).tolist()
+        numbers = slice_numbers(mask, experiment.inputs.slices).tolist()
     elif why is not None and why.planes:
         numbers = sorted(why.planes, key=lambda number: -float(why.planes[number].sum()))[:PICTURES]
     else:
-        numbers = slice_numbers(prepared.mask, 5)[1:4].tolist()
+        numbers = slice_numbers(mask, 5)[1:4].tolist()
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
     seen["calibration"] = said.as_dict() if experiment.calibration else None

@@ -17,6 +17,7 @@ from client.selection import all_records, split_records
 from client.site import Site
 from client.training.records import Records
 from shared_models.core.arrays import State
+from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment
 from shared_models.harmonisation.landmarks import contribution
@@ -39,15 +40,48 @@ def lung_histogram(prepared: Prepared) -> np.ndarray:
     return contribution([prepared.volume.hu[prepared.mask > 0]])["histogram"]
 
 
-def by_landmarks(prepared: Prepared, fit: State) -> Prepared:
+def grey_values(prepared: Prepared) -> np.ndarray:
+    """Return the histogram of a study's body in HU, of mass 1, shape (levels,).
+
+    Raises
+    ------
+    BadCohort
+        The image is no longer in HU, or has no lung.
+    """
+    if not prepared.is_hu:
+        raise BadCohort("fuzzy_centres are of Hounsfield units", remedy="name it before landmarks; leave steps that change them out")
+    if prepared.mask is None or not prepared.mask.any():
+        raise BadCohort("a study needs lung in its mask", value=0)
+    from client.segmentation.body import body_histogram  # segmenters are imported by the first study that is segmented, not by the first table
+
+    return body_histogram(prepared.volume, prepared.mask)
+
+
+def by_landmarks(prepared: Prepared, fit: State, experiment: Experiment) -> Prepared:
     """Return the study with its lung's percentiles at the federation's landmarks."""
+    del experiment
     return standardise(prepared, standard_hu=tuple(fit["hu"].tolist()))
 
 
-FITTED_ON: dict[str, Callable[[Prepared], np.ndarray]] = {"landmarks": lung_histogram}
+def by_centres(prepared: Prepared, fit: State, experiment: Experiment) -> Prepared:
+    """Return the study with the mask that the experiment's segmenter finds by the federation's centres.
+
+    Raises
+    ------
+    BadStudy
+        ``NO_LUNG``: these centres find none.
+    """
+    from client.segmentation import SEGMENTERS  # see above
+
+    chosen = experiment.preparation.segmenter
+    known = Choice.model_validate({**chosen.knobs, "name": chosen.name, "clusters": len(fit["hu"]), "centres_hu": fit["hu"].tolist()})
+    return replace(prepared, mask=pick(SEGMENTERS, known, kind="segmenter")(prepared.volume))
+
+
+FITTED_ON: dict[str, Callable[[Prepared], np.ndarray]] = {"landmarks": lung_histogram, "fuzzy_centres": grey_values}
 """The row of numbers that a statistic of studies reads of each."""
 
-APPLIED: dict[str, Callable[[Prepared, State], Prepared]] = {"landmarks": by_landmarks}
+APPLIED: dict[str, Callable[[Prepared, State, Experiment], Prepared]] = {"landmarks": by_landmarks, "fuzzy_centres": by_centres}
 """How a statistic of studies changes each."""
 
 
@@ -55,7 +89,7 @@ def study_seen(prepared: Prepared, experiment: Experiment, state: State, *, befo
     """Return a prepared study as the statistics leave it; `before` counts those that are known, by default all."""
     for choice in (experiment.statistics or ())[:before]:
         if choice.name in APPLIED:
-            prepared = APPLIED[choice.name](prepared, fit_of(state, choice.name))
+            prepared = APPLIED[choice.name](prepared, fit_of(state, choice.name), experiment)
     return prepared
 
 

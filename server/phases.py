@@ -25,6 +25,12 @@ ALONE = frozenset({"fedbuff", "cyclic", "one_shot"})
 PRIVATE = ("scaler", "pca")
 """Statistics of which one record's part is known and bounded."""
 
+INSTEAD = {"landmarks": "the step 'standardise' with public landmarks", "fuzzy_centres": "the segmenter's centres_hu with public centres"}
+"""What serves under privacy in place of a statistic of studies."""
+
+CLUSTERING = ("enfcm", "fgfcm", "frfcm", "fuzzy_cmeans")
+"""Segmenters that take centres."""
+
 
 def phase_conflicts(experiment: Experiment) -> list[Conflict]:
     """Return why an experiment's statistics and stages cannot run; names and knobs that no table has are somebody else's matter.
@@ -93,9 +99,30 @@ def _statistics(experiment: Experiment) -> Iterator[Conflict]:
                 statistics_of(experiment)
             except FedILDError as error:
                 yield Conflict("statistics", error.rule, error.remedy)
+    yield from _centres(experiment)
     if "landmarks" in names and any(step.name == "standardise" for step in experiment.preparation.steps):
         yield Conflict("preparation.steps", "'standardise' has landmarks already", "leave the step out, or the statistic 'landmarks'")
     yield from _private(experiment, names)
+
+
+def _centres(experiment: Experiment) -> Iterator[Conflict]:
+    names = [choice.name for choice in experiment.statistics or ()]
+    if "fuzzy_centres" not in names:
+        return
+    segmenter, centres = experiment.preparation.segmenter, (experiment.statistics or ())[names.index("fuzzy_centres")]
+    if segmenter.name not in CLUSTERING:
+        rule = f"'fuzzy_centres' are of a segmenter that clusters, which {segmenter.name!r} does not"
+        yield Conflict("statistics", rule, f"leave it out, or preparation.segmenter.name is one of {', '.join(CLUSTERING)}")
+    elif "centres_hu" in segmenter.knobs:
+        yield Conflict("preparation.segmenter", "it has centres already", "leave centres_hu out, or the statistic 'fuzzy_centres'")
+    for knob in ("clusters", "fuzzifier"):
+        if segmenter.name in CLUSTERING and segmenter.knobs.get(knob, 2) != centres.knobs.get(knob, 2):
+            yield Conflict("statistics", f"'fuzzy_centres' and the segmenter differ in {knob}", "set both alike")
+    if "landmarks" in names[: names.index("fuzzy_centres")]:
+        yield Conflict("statistics", "'fuzzy_centres' are of Hounsfield units, which are gone after 'landmarks'", "name fuzzy_centres first")
+    if any(step.name == "standardise" for step in experiment.preparation.steps):
+        rule = "'fuzzy_centres' are of Hounsfield units, which 'standardise' leaves"
+        yield Conflict("preparation.steps", rule, "leave the step out and name the statistic 'landmarks' after it")
 
 
 def _calibrations(experiment: Experiment) -> Iterator[Conflict]:
@@ -123,7 +150,7 @@ def _private(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:
         return
     for name in names:
         if name not in PRIVATE:
-            way = "inputs.ranges and the statistic 'scaler'" if STATISTICS[name].takes == "table" else "the step 'standardise' with public landmarks"
+            way = INSTEAD.get(name, "inputs.ranges and the statistic 'scaler'")
             yield Conflict("privacy", f"nobody has bounded what one patient changes of {name!r}", f"leave it out; {way} may serve")
     if set(names) & set(PRIVATE) and experiment.inputs.scale != "range":
         yield Conflict("privacy", "sums of raw columns would drown in their noise", "inputs.scale = 'range' with public inputs.ranges")

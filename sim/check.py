@@ -124,12 +124,13 @@ def _phases(experiment: Experiment) -> list[str]:
 
     spec, chosen = spec_of(experiment.model), experiment.statistics or ()
     found = list(map(str, phase_conflicts(experiment)))
-    if any(choice.name == "landmarks" for choice in chosen):
-        found += [
-            f"preparation.steps: landmarks are of Hounsfield units, which {step.name!r} leaves; leave the step out"
-            for step in experiment.preparation.steps
-            if step.name in NO_LONGER_HU
-        ]
+    found += [
+        f"preparation.steps: {choice.name} are of Hounsfield units, which {step.name!r} leaves; leave the step out"
+        for choice in chosen
+        if choice.name in ("landmarks", "fuzzy_centres")
+        for step in experiment.preparation.steps
+        if step.name in NO_LONGER_HU
+    ]
     for phase in phases_of(experiment.model_copy(update={"statistics": None, "calibration": None})):
         settings = phase.settings
         if settings.strategy and settings.strategy.name in STRATEGIES and STRATEGIES[settings.strategy.name].fit != spec.fit:

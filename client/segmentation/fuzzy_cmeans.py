@@ -14,16 +14,13 @@ from client.cases.volume import Volume
 from client.segmentation.components import Bits, close_gaps
 from client.segmentation.lungs import coarse_steps, find, onto
 from client.segmentation.sides import part
-from shared_models.blocks.fuzzy import FuzzyFit, first_centres, fit_fuzzy
+from shared_models.blocks.fuzzy import HIGHEST_HU, LEVELS_HU, LOWEST_HU, FuzzyFit, first_centres, fit_fuzzy
 from shared_models.core.arrays import HU, Mask
 from shared_models.core.errors import BadChoice, BadStudy
 
 COARSE_MM = 1.6
 MOST_VOXELS = 30_000_000
 """Voxels of the coarse grid: each takes some twenty bytes on the way."""
-LOWEST_HU, HIGHEST_HU = -1024, 200
-"""Grey values beyond are counted at the end: bone is tissue, padding is air."""
-LEVELS_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
 
 Clusters = Annotated[int, Field(ge=2, le=8)]
 Fuzzifier = Annotated[float, Field(gt=1, le=5)]
@@ -45,8 +42,8 @@ def fuzzy_cmeans(volume: Volume, *, clusters: Clusters = 2, fuzzifier: Fuzzifier
     close_mm : float
         Width of the gaps to close inside each slice, millimetres.
     centres_hu : tuple of float
-        Centres of all hospitals together, one a cluster, as `fit_fuzzy` finds them from the sum of their histograms: then every hospital parts
-        its scans alike. Without them each scan has centres of its own.
+        Centres of all hospitals together, one a cluster, as the statistic ``fuzzy_centres`` finds them from the sum of their histograms: then
+        every hospital parts its scans alike. Without them each scan has centres of its own.
 
     Returns
     -------

@@ -6,6 +6,7 @@ sites that share their histograms' sums in each step find the very centres of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 from shared_models.core.errors import BadInput, BadState
 
 Doubles = NDArray[np.float64]
+
+LOWEST_HU, HIGHEST_HU = -1024, 200
+"""Grey values of a CT that are counted; those beyond count at the end: bone is tissue, padding is air."""
+LEVELS_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,13 @@ def shares_of(squared: Doubles, fuzzifier: float) -> Doubles:
     return share / share.sum(axis=0)
 
 
-def fuzzy_sums(counts: NDArray[np.integer], values: NDArray[np.floating], centres: Doubles, *, fuzzifier: float = 2.0) -> FuzzySums:
+def fuzzy_sums(counts: NDArray[np.integer | np.floating], values: NDArray[np.floating], centres: Doubles, *, fuzzifier: float = 2.0) -> FuzzySums:
     """Return the sums of one step over a histogram.
 
     Parameters
     ----------
-    counts : ndarray of int, shape (n,)
-        How often each value occurs.
+    counts : ndarray of int or float, shape (n,)
+        How often each value occurs, or its weight.
     values : ndarray, shape (n,)
         The values.
     centres : ndarray, shape (clusters,)
@@ -126,10 +131,11 @@ def next_centres(sums: FuzzySums) -> Doubles:
     return sums.weighted / sums.total
 
 
-def first_centres(counts: NDArray[np.integer], values: NDArray[np.floating], clusters: int) -> Doubles:
+def first_centres(counts: NDArray[np.integer | np.floating], values: NDArray[np.floating], clusters: int) -> Doubles:
     """Return quantiles of a histogram as centres to start from: nothing random, so equal data give equal centres.
 
-    Sites that fit together start from centres that the experiment names instead: a quantile does not add.
+    A quantile does not add: sites that share the sums of each step start from centres that the experiment names instead, sites that share
+    their histograms from the quantiles of the sum.
 
     Raises
     ------
@@ -153,7 +159,7 @@ def first_centres(counts: NDArray[np.integer], values: NDArray[np.floating], clu
 
 
 def fit_fuzzy(
-    parts: list[NDArray[np.integer]],
+    parts: Sequence[NDArray[np.integer | np.floating]],
     values: NDArray[np.floating],
     start: Doubles,
     *,
@@ -165,7 +171,7 @@ def fit_fuzzy(
 
     Parameters
     ----------
-    parts : list of ndarray of int, shape (n,)
+    parts : sequence of ndarray of int or float, shape (n,)
         Histograms over the same values: one of an image, or one of each site.
     values : ndarray, shape (n,)
         The values.

@@ -1,6 +1,6 @@
 """STATISTICS: what the sites of a federation may sum before training. Adding one is a file beside this one and a line here."""
 
-from shared_models.statistics import combat, landmarks, pca, scaler
+from shared_models.statistics import combat, fuzzy_centres, landmarks, pca, scaler
 from shared_models.statistics.spec import StatisticSpec
 
 STATISTICS: dict[str, StatisticSpec] = {
@@ -8,4 +8,5 @@ STATISTICS: dict[str, StatisticSpec] = {
     "pca": pca.SPEC,
     "combat": combat.SPEC,
     "landmarks": landmarks.SPEC,
+    "fuzzy_centres": fuzzy_centres.SPEC,
 }

@@ -9,7 +9,8 @@ import pytest
 from client.privacy.policy import breaches
 from client.site import Policy
 from server.app import strategies_of
-from server.phases import phase_conflicts
+from server.phases import CLUSTERING, phase_conflicts
+from shared_models.core.choices import knobs_of
 from shared_models.core.errors import BadChoice, BadExperiment
 from shared_models.experiment import Experiment
 from shared_models.phases import phases_of
@@ -22,6 +23,7 @@ RANGES = {"scale": "range", "columns": COLUMNS, "ranges": dict.fromkeys(COLUMNS,
 PRIVACY = {"unit": "patient", "noise_multiplier": 1.0}
 STANDARD = {"steps": [{"name": "standardise", "standard_hu": list(range(13))}]}
 IMAGES = {"data": {"classes": ["a", "b"]}, "model": {"name": "mil_cnn"}, "inputs": {}}
+FUZZY = {"segmenter": {"name": "fuzzy_cmeans"}}
 
 
 def statistics(*names: str, **sections: Any) -> dict[str, Any]:
@@ -45,6 +47,22 @@ WRONG = {
         "leave the step",
     ),
     "no longer HU": (statistics("landmarks", **IMAGES, preparation={"steps": [{"name": "clahe"}]}), "leave the step out"),
+    "centres of a segmenter that has none": (statistics("fuzzy_centres", **IMAGES), "preparation.segmenter.name is one of enfcm"),
+    "centres twice": (
+        statistics("fuzzy_centres", **IMAGES, preparation={"segmenter": {"name": "enfcm", "centres_hu": [-850.0, 40.0]}}),
+        "leave centres_hu out",
+    ),
+    "centres of other clusters": (
+        statistics("fuzzy_centres", **IMAGES, preparation={"segmenter": {"name": "frfcm", "clusters": 3}}),
+        "set both alike",
+    ),
+    "centres after landmarks": (statistics("landmarks", "fuzzy_centres", **IMAGES, preparation=FUZZY), "name fuzzy_centres first"),
+    "centres of standardised images": (
+        statistics("fuzzy_centres", **IMAGES, preparation={**FUZZY, **STANDARD}),
+        "name the statistic 'landmarks' after it",
+    ),
+    "centres of no HU": (statistics("fuzzy_centres", **IMAGES, preparation={**FUZZY, "steps": [{"name": "clahe"}]}), "leave the step out"),
+    "centres under privacy": (statistics("fuzzy_centres", **IMAGES, preparation=FUZZY, privacy=PRIVACY), "centres_hu with public centres"),
     "ComBat under privacy": (statistics("combat", inputs=RANGES, privacy=PRIVACY), "leave it out; inputs.ranges"),
     "raw columns under privacy": (statistics("scaler", privacy=PRIVACY), "inputs.scale = 'range'"),
     "statistics and the privacy of sites": (statistics("scaler", privacy={**PRIVACY, "unit": "site"}), "privacy.unit = 'patient'"),
@@ -79,6 +97,7 @@ SOUND = {
     "in private": statistics("scaler", "pca", inputs=RANGES, privacy=PRIVACY),
     "summed": statistics("combat", "scaler", federation={"quorum": 3, "secure_sum": True}),
     "images": statistics("landmarks", **IMAGES),
+    "centres, then landmarks": statistics("fuzzy_centres", "landmarks", **IMAGES, preparation=FUZZY),
     "stages": stages({"strategy": {"name": "fedadam"}}, {"train_only": ["0.bias"], "strategy": {"name": "scaffold"}}),
     "a personal end": stages({}, {"strategy": {"name": "fedbn"}}),
 }
@@ -127,6 +146,12 @@ def test_a_site_allows_statistics_and_the_strategies_of_all_stages() -> None:
 def test_the_table_is_listed() -> None:
     assert [row[0] for row in rows("statistics")] == list(STATISTICS)
     assert all(row[1] and row[3] for row in rows("statistics"))
+
+
+def test_segmenters_that_take_centres_are_named() -> None:
+    from client.segmentation import SEGMENTERS
+
+    assert {name for name, segmenter in SEGMENTERS.items() if "centres_hu" in knobs_of(segmenter)} == set(CLUSTERING)
 
 
 def test_steps_that_leave_hounsfield_units_are_named() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from client.training.private_sums import clipped_sums
 from client.training.records import Records
+from shared_models.blocks.fuzzy import LEVELS_HU
 from shared_models.blocks.spec import PrivateSums
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
@@ -36,7 +37,8 @@ def rows(name: str, seed: int, count: int) -> np.ndarray:
     """Rows of a site: columns of sizes from 1e-3 to 1e6 far from 0, columns alike for components, or histograms."""
     rng = np.random.default_rng(seed)
     if STATISTICS[name].takes == "study":
-        histograms = rng.random((count, BINS)) * (rng.random((count, BINS)) > 0.9)
+        levels = len(LEVELS_HU) if name == "fuzzy_centres" else BINS
+        histograms = rng.random((count, levels)) * (rng.random((count, levels)) > 0.9)
         return histograms / histograms.sum(1, keepdims=True)
     if name == "pca":
         return rng.normal(0, [1, 2, 4, 8, 16], (count, 5)) + rng.normal(20, 3, 5)
@@ -168,6 +170,8 @@ def test_one_patient_changes_private_sums_by_the_clip_at_most(name: str) -> None
         ("combat", {"covariates": ["age"]}, "columns of the table"),
         ("combat", {"covariates": list(COLUMNS)}, "no covariate"),
         ("scaler", {"columns": ["a"]}, "no knob"),
+        ("fuzzy_centres", {"clusters": 1}, "greater than or equal"),
+        ("fuzzy_centres", {"fuzzifier": 1.0}, "greater than"),
     ],
 )
 def test_knobs_that_cannot_be(name: str, knobs: dict[str, Any], word: str) -> None:
