@@ -32,6 +32,8 @@ LIMITS: Final[dict[str, Limit]] = {
     "jump": Limit(
         2.3, "ratio", "measured: still <= 1.4 (real scans), <= 2.1 (phantoms); real ones with a step of 6 mm 2.1 to 2.9, of 12 mm 3.1 to 6.3"
     ),
+    "jump_asked": Limit(1.4, "ratio", "measured: still <= 1.4 (real scans); from here on a step is looked at for a shift"),
+    "shift": Limit(1.3, "ratio", "measured: still <= 1.02 (real scans and phantoms); with a step of 6 mm 1.2 to 2.3 (real), 1.5 to 3.5 (phantoms)"),
     "truncated": Limit(0.1, "share of slices", "the chest wall lies between lung and rim in every slice; a tenth leaves room for arms and tables"),
 }
 """Name to limit; `client.dicom.quality` compares with these and with nothing else."""

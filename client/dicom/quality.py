@@ -11,8 +11,11 @@ from client.cases.finding import Finding
 from client.cases.volume import Volume
 from client.dicom.acquisition import Acquisition
 from client.dicom.limits import LIMITS
-from client.dicom.motion import largest_jump, truncated_share
+from client.dicom.motion import best_move, step_changes, truncated_share
 from shared_models.core.arrays import Mask
+
+MOST_ASKED = 3
+"""Steps between slices that are looked at for a shift: the largest."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,16 @@ def prone(subject: Subject) -> Finding | None:
 
 def motion(subject: Subject) -> Finding | None:
     """Name a breath or shift between slices."""
-    jump = largest_jump(subject.volume)
-    if jump <= limit("jump"):
+    changes = step_changes(subject.volume)
+    jump = max(changes.values(), default=0.0)
+    if jump > limit("jump"):
+        text = f"one slice step changes {jump:.1f} times as much as its neighbours (at most {limit('jump'):g}): the patient moved"
+        return Finding("MOTION", "warning", text)
+    asked = sorted((step for step, change in changes.items() if change >= limit("jump_asked")), key=lambda step: -changes[step])[:MOST_ASKED]
+    factor, away_mm = max((best_move(subject.volume, step) for step in asked), default=(1.0, 0.0))
+    if factor <= limit("shift"):
         return None
-    return Finding(
-        "MOTION", "warning", f"one slice step changes {jump:.1f} times as much as its neighbours (at most {limit('jump'):g}): the patient moved"
-    )
+    return Finding("MOTION", "warning", f"one slice fits the one below {factor:.1f} times better when moved by {away_mm:.0f} mm: the patient moved")
 
 
 def lung_volume(subject: Subject) -> Finding | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from client.cases.volume import Volume
 from client.dicom import tags
 from client.dicom.acquisition import Acquisition
 from client.dicom.header import Dismissed, SliceFile, read_header, read_headers
+from client.dicom.limits import LIMITS
+from client.dicom.motion import step_changes
 from client.dicom.pixels import read_hu
 from client.dicom.quality import CHECKS, MASK_CHECKS, Subject, check, noise_hu
+from client.dicom.read import read_series
+from client.dicom.scan import group, list_files
 from shared_models.core.errors import BadStudy
 from tests.client.dicom_factory import SeriesPlan, chest, dataset, write
 from tests.client.real_data import needs_real_data, real
@@ -136,6 +142,27 @@ FULL = chest(100, 64, step_mm=2.0)
 def test_each_check_on_both_sides(code: str, bad: Subject, good: Subject) -> None:
     assert code in {f.code for f in check(bad)} and code not in {f.code for f in check(good)}
     assert code in CHECKS or code in MASK_CHECKS
+
+
+def test_a_shift_too_small_to_stand_out_is_found_by_what_fits_better() -> None:
+    soft = ndimage.gaussian_filter(FULL.astype(np.float32), (0, 1.5, 1.5)) + np.random.default_rng(0).normal(0, 60, FULL.shape)
+    moved = np.concatenate([soft[:50], np.roll(soft[50:], 1, axis=2)])
+    assert max(step_changes(subject(moved).volume).values()) < LIMITS["jump"].value
+    (found,) = [finding for finding in check(subject(moved)) if finding.code == "MOTION"]
+    assert "when moved by 5 mm" in found.text
+    assert "MOTION" not in {finding.code for finding in check(subject(soft))}
+
+
+@needs_real_data
+@pytest.mark.parametrize("folder", [("cip_chest", "ct-64Dicom"), ("lung_pet_ct_dx",)])
+def test_real_scans_are_still_until_they_are_moved_by_6_mm(folder: tuple[str, ...]) -> None:
+    for one in group(read_headers(list_files(real(*folder))))[0]:
+        volume = read_series(one).volume
+        assert "MOTION" not in {finding.code for finding in check(Subject(volume, Acquisition()))}
+        half, (_, y_mm, x_mm) = len(volume.hu) // 2, volume.spacing_mm
+        for away in ((0, 6 / y_mm, 0), (0, 0, 6 / x_mm)):
+            hu = np.concatenate([volume.hu[:half], ndimage.shift(volume.hu[half:], away, order=1, mode="nearest")])
+            assert "MOTION" in {finding.code for finding in check(Subject(replace(volume, hu=hu), Acquisition()))}, away
 
 
 def test_every_check_is_tested() -> None:
