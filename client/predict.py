@@ -304,6 +304,9 @@ def _with_densities(preparation: Preparation) -> Preparation:
 def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> None:
     if experiment.data.kind != "studies" or spec_of(experiment.model).takes == "patch":
         raise BadInput("a model of patches cannot read a study", value=experiment.name, remedy="use a release that was trained on studies")
+    if spec_of(experiment.model).task == "segmentation":
+        rule = "a release that labels pixels says nothing of a patient"
+        raise BadInput(rule, value=experiment.name, remedy="make it the segmenter of a preparation: fedild segmenter BUNDLE --out FILE")
     missing = sorted(set(experiment.inputs.columns) - {*feature_names(preparation.features), *FROM_HEADER})
     if missing and spec_of(experiment.model).takes == "table":
         raise BadInput("a CT must hold all that the model reads", value=missing, remedy="use a release without clinical variables")

@@ -13,8 +13,10 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from client.cases import cache
+from client.cases.annotation import annotation_path, try_annotation
 from client.cases.clinical import ClinicalTable, read_clinical
 from client.cases.cohort import number_out
 from client.cases.identity import Pseudonyms, site_secret
@@ -58,6 +60,7 @@ def prepare_study(
     workspace: Path,
     retain_characteristics: bool = True,
     shift_dates: bool = True,
+    annotations: Path | None = None,
 ) -> Study:
     """Take one series the whole way: read, de-identify, check, segment, preprocess, describe, cache.
 
@@ -71,18 +74,19 @@ def prepare_study(
     """
     reading = read_series(series)
     acquisition = _clean_words(reading, names, retain_characteristics=retain_characteristics, shift_dates=shift_dates)
-    found = [*reading.findings, *check(Subject(reading.volume, acquisition))]
+    drawn, odd = try_annotation(_annotation_of(series, annotations), reading.volume)
+    found = [*reading.findings, *check(Subject(reading.volume, acquisition)), *odd]
     for finding in found:
         if finding.severity == "error":
             raise BadStudy(finding.code, finding.text)
     voxels = cache.volume_digest(reading.volume)
-    content = canonical_json([voxels, acquisition.as_dict(), [f.as_dict() for f in found]])
+    content = canonical_json([voxels, acquisition.as_dict(), [f.as_dict() for f in found], *([] if drawn is None else [sha256(drawn.tobytes())])])
     path = workspace / "cache" / f"{cache.cache_key(sha256(content.encode()), preparation.digest)}.safetensors"
     try:
         note = cache.load(path).note
     except cache.DamagedCache:
         mask = pick(SEGMENTERS, preparation.segmenter, kind="segmenter")(reading.volume)
-        native = Prepared(reading.volume, mask)
+        native = Prepared(reading.volume, mask, annotation=drawn)
         found += check(Subject(reading.volume, acquisition, mask))
         prepared, described = preprocess(native, preparation, gapped=any(finding.code == "GAPPED" for finding in found))
         features = describe(described, preparation)
@@ -99,6 +103,10 @@ def prepare_study(
         }
         cache.store(path, prepared, note)
     return study_of(path.name, note, reading.left_out)
+
+
+def _annotation_of(series: Series, annotations: Path | None) -> Path | None:
+    return annotation_path(annotations, series.series_uid, series.slices[0].study_uid)
 
 
 def _clean_words(reading: Reading, names: Pseudonyms, *, retain_characteristics: bool, shift_dates: bool) -> Acquisition:
@@ -156,6 +164,7 @@ def prepare_folder(
     backend: str = "pool",
     ray_address: str | None = None,
     only: Callable[[str], bool] | None = None,
+    annotations: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
     """Prepare everything under `folder` and write report, cache and cohort into `workspace`.
@@ -190,19 +199,23 @@ def prepare_folder(
         Keep the days between visits (E.3.6); without, no interval is kept.
     only : callable, optional
         Asked for each path; files that it says no to are not looked at (they are still being copied, say).
+    annotations : Path, optional
+        Folder of label maps; see `client.cases.annotation`.
     progress : callable, optional
         Called with (series done, series in all).
 
     Raises
     ------
     BadInput
-        The folder does not exist, the experiment names an unknown step, segmenter or feature, or another preparation writes there.
+        A folder does not exist, the experiment names an unknown step, segmenter or feature, or another preparation writes there.
     BadCohort
         The clinical table contradicts itself.
     """
     folder, workspace = Path(folder), Path(workspace)
     if not folder.is_dir():
         raise BadInput("the folder to prepare must exist", value=str(folder), remedy="check the path")
+    if annotations is not None and not annotations.is_dir():
+        raise BadInput("the folder of annotations must exist", value=str(annotations), remedy="check `annotations` in the site TOML")
     check_preparation(preparation)
     table = read_clinical(clinical) if clinical else ClinicalTable()
     workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -215,16 +228,16 @@ def prepare_folder(
         headers = crew.map(read_headers, chunks, lost=partial(_unreadable, limits=limits))
         series, dismissed = group(header for chunk in headers for header in chunk)
         dismissed += archives
-        options = {"retain_characteristics": retain_characteristics, "shift_dates": shift_dates}
+        options: dict[str, Any] = {"retain_characteristics": retain_characteristics, "shift_dates": shift_dates}
         settings = [preparation.digest, options, cache.code_version(), limits.memory_mb, limits.seconds]
         results = worked_off(
             queue,
             "prepare",
             crew,
-            partial(_attempt, preparation=preparation, names=names, workspace=workspace, options=options),
+            partial(_attempt, preparation=preparation, names=names, workspace=workspace, options={**options, "annotations": annotations}),
             series,
             names=[names.item("series", one.series_uid, one.part) for one in series],
-            stamps=[stamp_of(settings, [s.path for s in one.slices]) for one in series],
+            stamps=[stamp_of(settings, [*(s.path for s in one.slices), *_drawn_for(one, annotations)]) for one in series],
             lost=_lost,
             reason_of=lambda outcome: outcome.reason if isinstance(outcome, Dismissed) else "",
         )
@@ -244,6 +257,11 @@ def prepare_folder(
     return report
 
 
+def _drawn_for(series: Series, annotations: Path | None) -> list[str]:
+    path = _annotation_of(series, annotations)
+    return [] if path is None else [str(path)]
+
+
 def check_preparation(preparation: Preparation) -> None:
     """Check that every step, segmenter and feature family exists and takes its knobs, before any file is read.
 
@@ -261,7 +279,7 @@ def check_preparation(preparation: Preparation) -> None:
         raise BadChoice("every feature must have a column of its own", value=twice[:3], remedy="list a feature family once")
 
 
-def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, workspace: Path, options: dict[str, bool]) -> Study | Dismissed:
+def _attempt(series: Series, *, preparation: Preparation, names: Pseudonyms, workspace: Path, options: dict[str, Any]) -> Study | Dismissed:
     paths = tuple(dict.fromkeys(s.path for s in series.slices))
     try:
         return prepare_study(series, preparation, names=names, workspace=workspace, **options)

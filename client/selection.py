@@ -7,20 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from client.cases.cache import is_annotated
 from client.cases.cohort import Cohort
 from client.cases.patches import read_patches
 from client.cases.splits import place, split
 from client.cases.survival import outcome_of
 from client.cases.table import read_table
-from client.privacy.gate import Measured
+from client.privacy.gate import RANGES, Measured
 from client.site import Site
-from client.training import PREDICTORS, objective_loss
+from client.training import PREDICTORS, objective_loss, pixel_tables
 from client.training.records import Records, See, records_of
+from client.training.targets import drawn_records
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment, Inputs
 from shared_models.metrics import score
+from shared_models.metrics.segmentation import score_pixels
 from shared_models.metrics.survival import score_survival
 
 
@@ -49,6 +52,9 @@ def cohort_of(site: Site, experiment: Experiment) -> Cohort:
     if experiment.data.target == "survival":
         known = [(case, outcome_of(case, experiment.data)) for case in cohort.cases]
         return Cohort(tuple(replace(case, label=classes[outcome[0]]) for case, outcome in known if outcome is not None), classes)
+    if experiment.data.target == "segmentation":  # of one class all: their split is by patient alone, whatever the diagnosis
+        drawn = [case for case in cohort.cases if experiment.data.annotation == "lung" or is_annotated(site.workspace / case.visits[0].prepared)]
+        return Cohort(tuple(replace(case, label=classes[0]) for case in drawn), classes)
     cases = [replace(case, label=merge.get(case.label or "", case.label)) for case in cohort.cases]
     return Cohort(tuple(case for case in cases if case.label in classes), classes)
 
@@ -97,6 +103,8 @@ def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -
         return patch_records(site, experiment)
     if experiment.data.kind == "table":
         return table_records(site, experiment)[0]
+    if experiment.data.target == "segmentation":
+        return drawn_records(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
     return records_of(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
 
 
@@ -149,11 +157,14 @@ def received_loss(experiment: Experiment, state: State, training: Records) -> Me
 def measure(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
     """Judge `state` on a site's own validation patients: loss, accuracy and macro AUROC with the numbers of patients behind them.
 
-    Of survival it is Harrell's C, with the patients who had the event as the class that must be large enough.
+    Of segmentation it is Dice, of every class that the gate knows by name with the patients who have it, and their mean. Of survival it is
+    Harrell's C, with the patients who had the event as the class that must be large enough.
     """
     if len(records) == 0:
         return {}
     spec = spec_of(experiment.model)
+    if spec.task == "segmentation":
+        return _measure_pixels(experiment, state, records)
     probabilities = PREDICTORS[spec.fit](experiment, state, records)
     if spec.task == "survival":
         found = score_survival(records.outcome, probabilities[:, 0], bootstrap=0)["harrell_c"]
@@ -168,5 +179,19 @@ def measure(experiment: Experiment, state: State, records: Records) -> dict[str,
         "val_loss": Measured(loss, n),
         "val_accuracy": Measured(scores["accuracy"]["value"], n),
         "val_auroc_macro": Measured(scores["auroc_macro"]["value"], n, smallest),
+        "val_cases": Measured(n, n),
+    }
+
+
+def _measure_pixels(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
+    n, tables = len(records), pixel_tables(experiment, state, records)
+    scores = score_pixels(tables, experiment.data.classes, bootstrap=0)
+    held = {name: int((tables[:, number].sum(1) > 0).sum()) for number, name in enumerate(experiment.data.classes)}
+    least = min((held[name] for name in experiment.data.classes[1:] if held[name]), default=0)
+    each = {f"val_dice_{name}": Measured(scores[f"dice_{name}"]["value"], n, held[name]) for name in experiment.data.classes[1:]}
+    return {
+        "val_loss": Measured(objective_loss(experiment, state, records), n),
+        "val_dice": Measured(scores["dice"]["value"], n, least),
+        **{name: found for name, found in each.items() if name in RANGES},
         "val_cases": Measured(n, n),
     }

@@ -1,7 +1,7 @@
 """The site TOML: who this hospital is, where its data lie, and what it allows. Read by the hospital's own programs only.
 
-[site]     name, inbox (DICOM folder), clinical (CSV), patches (NPZ) or table (CSV) instead of studies, workspace, device,
-           watch (the inbox) and prepare_for (an experiment TOML)
+[site]     name, inbox (DICOM folder), clinical (CSV), annotations (label maps), patches (NPZ) or table (CSV) instead of studies, workspace,
+           device, watch (the inbox) and prepare_for (an experiment TOML)
 [deidentification] dates (shift or remove) and characteristics (keep or clean) of the headers; names and ids always go
 [policy]   models, tasks, strategies, statistics, minimum numbers, metrics and keys that may leave, secure sum; [policy.privacy] likewise
 [receiver] of studies that are pushed here; [pacs] to fetch studies from; [limits] of one study (client/intake/settings.py)
@@ -23,13 +23,15 @@ from shared_models.experiment import Name
 class Place(Section):
     """Name, folders and device of a site; relative paths count from the site TOML.
 
-    With `watch` the daemon prepares what arrives in the inbox; studies are prepared as the experiment TOML `prepare_for` wants them.
+    `annotations` is a folder of label maps that readers have drawn (`client/cases/annotation`). With `watch` the daemon prepares what arrives in
+    the inbox; studies are prepared as the experiment TOML `prepare_for` wants them.
     `device` is ``auto`` (the first GPU, or the processor without one), ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
     name: Name
     inbox: str = "dicom"
     clinical: str = "clinical.csv"
+    annotations: str | None = None
     patches: str | None = None
     table: str | None = None
     workspace: str = "workspace"
@@ -87,7 +89,16 @@ class Policy(Section):
     min_cases: Annotated[int, Field(ge=1)] = 10
     min_cases_in_sum: Annotated[int, Field(ge=1)] | None = None
     min_per_class: Annotated[int, Field(ge=1)] = 5
-    metrics: tuple[str, ...] = ("train_loss", "received_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_harrell_c", "val_cases")
+    metrics: tuple[str, ...] = (
+        "train_loss",
+        "received_loss",
+        "val_loss",
+        "val_accuracy",
+        "val_auroc_macro",
+        "val_harrell_c",
+        "val_dice",
+        "val_cases",
+    )
     decimals: Annotated[int, Field(ge=1, le=12)] = 4
     rounding: dict[str, Annotated[int, Field(ge=0, le=12)]] = Field(default_factory=dict)
     support: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)

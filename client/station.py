@@ -170,6 +170,7 @@ def prepare_site(
         retain_characteristics=site.deidentification.characteristics == "keep",
         shift_dates=site.deidentification.dates == "shift",
         only=is_whole if arriving or only else None,
+        annotations=None if site.site.annotations is None else site.path(site.site.annotations),
         progress=progress,
     )
     AuditLog(folder).note("prepared", accepted=len(report.accepted), skipped=len(report.skipped), quarantined=len(report.quarantined))

@@ -138,6 +138,11 @@ def all_seen(site: Site, experiment: Experiment, state: State) -> Records:
     return replace(records, inputs=rows_seen([records.inputs], records.inputs, experiment, state)[0])
 
 
+def look_of(experiment: Experiment, state: State) -> Callable[[Prepared], np.ndarray | Prepared] | None:
+    """Return how the model sees a prepared study under the statistics of `state`; None where it sees it as it is."""
+    return _look(experiment, state, None)
+
+
 def _look(experiment: Experiment, state: State, fitting: int | None) -> Callable[[Prepared], np.ndarray | Prepared] | None:
     """Return how a prepared study is seen: a row that a statistic is fitted on, or the study as the known ones leave it; None as it is."""
     chosen = experiment.statistics or ()

@@ -11,11 +11,12 @@ from shared_models.core.choices import Choice, look_up, pick
 from shared_models.core.errors import BadChoice
 from shared_models.experiment import Experiment
 from shared_models.networks import NETWORKS
+from shared_models.networks.segmentation import TRAINED_SEGMENTERS
 from shared_models.phases import columns_of
 from shared_models.pretrained import load_weights, normalise
 from shared_models.weights import parted
 
-MODELS: dict[str, ModelSpec] = NETWORKS | CLASSICAL
+MODELS: dict[str, ModelSpec] = NETWORKS | TRAINED_SEGMENTERS | CLASSICAL
 
 
 def spec_of(choice: Choice) -> ModelSpec:

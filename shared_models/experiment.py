@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from shared_models.core.choices import Choice, Section, apply_overrides, faults_of, load_over, validated
 from shared_models.core.errors import BadChoice
 from shared_models.core.files import canonical_json, sha256
+from shared_models.patterns import PATTERNS
 from shared_models.schedules import factor_of, schedule_of
 from shared_models.weights import parted
 
@@ -42,11 +43,16 @@ class Data(Section):
     Target ``survival`` learns from a time and an event instead: `time` names the column of the time to the event or to the day the patient was
     last seen (any unit), `event` the column that says which of the two it is (1 or 0); where either is not known the patient is left out.
     The two classes are then those who were last seen and those who had the event.
+
+    Target ``segmentation`` learns a class of every pixel: with `annotation` ``lung`` those of the prepared lung mask (background, lung), with
+    ``patterns`` those that readers have drawn inside it, the first class being healthy lung. Its classes are names of `PATTERNS` and what `merge`
+    makes of them (``{reticulation = "fibrosis", honeycombing = "fibrosis"}``); a pattern that is neither teaches nothing.
     """
 
     kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
-    target: Literal["diagnosis", "survival"] = "diagnosis"
+    target: Literal["diagnosis", "survival", "segmentation"] = "diagnosis"
+    annotation: Literal["lung", "patterns"] | None = None
     label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
     time: Annotated[str, Field(min_length=1, max_length=100)] | None = None
@@ -54,9 +60,12 @@ class Data(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _survival_has_two_classes(cls, value: Any) -> Any:
+    def _targets_have_classes(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and value.get("target") == "survival":
             return {"classes": ("censored", "event"), "time": "time_years", "event": "event", **value}
+        if isinstance(value, Mapping) and value.get("target") == "segmentation":
+            lung = value.get("annotation", "patterns") == "lung"
+            return {"annotation": "patterns", "classes": ("background", "lung") if lung else tuple(PATTERNS), **value}
         return value
 
     @model_validator(mode="after")
@@ -65,6 +74,24 @@ class Data(Section):
             raise ValueError("time and event are columns of target = 'survival'; leave them out")
         if self.target == "survival" and (len(self.classes) != 2 or self.merge or self.kind == "patches"):
             raise ValueError("target = 'survival' has two classes (last seen, event), nothing to merge, and reads studies or a table")
+        return self
+
+    @model_validator(mode="after")
+    def _segmentation_fits(self) -> Data:
+        if self.target != "segmentation":
+            if self.annotation is not None:
+                raise ValueError("annotation belongs to target = 'segmentation'; leave it out")
+            return self
+        if self.kind != "studies":
+            raise ValueError("target = 'segmentation' reads studies")
+        if self.annotation == "lung" and (len(self.classes) != 2 or self.merge):
+            raise ValueError("annotation = 'lung' has two classes (background, lung) and nothing to merge")
+        if self.annotation == "patterns":
+            named = {self.merge.get(name, name) for name in PATTERNS}
+            if unknown := sorted((set(self.classes) - named) | (set(self.merge) - set(PATTERNS))):
+                raise ValueError(f"annotation = 'patterns' speaks of {', '.join(PATTERNS)}, and of what merge makes of them; {unknown} are none")
+            if self.merge.get("normal", "normal") != self.classes[0]:
+                raise ValueError("the first class of annotation = 'patterns' is that of healthy lung ('normal')")
         return self
 
     @model_validator(mode="after")
@@ -106,10 +133,13 @@ class Inputs(Section):
     `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
     `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row or takes the median of
     the site's training patients.
+
+    With `pixel_mm` slices are whole, not cut around the lungs: spread over the whole series, on square pixels of that size, centred in `size`.
     """
 
     slices: Annotated[int, Field(ge=1, le=256)] = 12
     size: Annotated[int, Field(ge=8, le=1024)] = 64
+    pixel_mm: Annotated[float, Field(gt=0.2, le=20)] | None = None
     shape_zyx: tuple[Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)]] = (32, 48, 48)
     window_hu: tuple[float, float] = (-1000.0, 200.0)
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
@@ -211,7 +241,7 @@ class Stopping(Section):
     `release` says whether the state of the best round or of the last one is released.
     """
 
-    metric: Literal["val_loss", "val_auroc_macro", "val_accuracy"] = "val_loss"
+    metric: Literal["val_loss", "val_auroc_macro", "val_accuracy", "val_dice"] = "val_loss"
     patience: Annotated[int, Field(ge=1)] | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     release: Literal["best", "last"] = "best"
@@ -328,6 +358,14 @@ class Experiment(Section):
         except BadChoice as error:
             raise ValueError(error.rule) from None
         return model
+
+    @model_validator(mode="after")
+    def _lungs_are_to_be_found(self) -> Experiment:
+        if self.data.annotation == "lung" and (self.inputs.pixel_mm is None or self.inputs.mask_outside):
+            raise ValueError("annotation = 'lung' needs inputs.pixel_mm, without mask_outside: slices cut around the lungs would tell where they are")
+        if self.data.target == "segmentation" and self.inputs.visits != "first":
+            raise ValueError("target = 'segmentation' reads the first visit: leave inputs.visits out")
+        return self
 
     @model_validator(mode="after")
     def _privacy_fits(self) -> Experiment:

@@ -37,6 +37,7 @@ def faults(experiment: Experiment) -> list[str]:
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
+    from shared_models.metrics.segmentation import SEGMENTATION_METRICS
     from shared_models.metrics.survival import SURVIVAL_METRICS
 
     found: list[str] = []
@@ -74,7 +75,7 @@ def faults(experiment: Experiment) -> list[str]:
         found.append(f"preparation.features: {len(twice)} columns are given twice, such as {twice[0]!r}; list a family once")
     if experiment.evaluation.ensemble:
         look("evaluation.ensemble", ENSEMBLES, "ensemble", experiment.evaluation.ensemble)
-    metrics = SURVIVAL_METRICS if experiment.data.target == "survival" else METRICS
+    metrics = {"survival": SURVIVAL_METRICS, "segmentation": SEGMENTATION_METRICS}.get(experiment.data.target, METRICS)
     if experiment.evaluation.headline not in metrics:
         found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(metrics))})")
     if experiment.model.name in MODELS:
@@ -98,6 +99,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"federation.secure_sum: sums of {experiment.model.name!r} tell of groups as small as one patient; set secure_sum = true")
         found += _private_sums(experiment)
         found += _objective(experiment)
+        found += _segmentation(experiment)
         if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
@@ -173,6 +175,24 @@ def _objective(experiment: Experiment) -> list[str]:
     for place, train in places:
         set_here = {"class_weights": train.class_weights != "none", "focal": train.focal is not None, "label_smoothing": train.label_smoothing > 0}
         found += [f"{place}.{key}: {name!r} has a loss of its own, which does not read it; leave it out" for key, value in set_here.items() if value]
+    return found
+
+
+def _segmentation(experiment: Experiment) -> list[str]:
+    """Return what does not go with classes of pixels."""
+    if experiment.data.target != "segmentation":
+        return []
+    found = []
+    if experiment.calibration:
+        found.append("calibration: it is of probabilities of patients, not of pixels; leave it out")
+    if experiment.evaluation.ensemble:
+        found.append("evaluation.ensemble: models that label pixels are not united; leave it out")
+    if any(choice.name != "landmarks" for choice in experiment.statistics or ()):
+        found.append("statistics: a network that labels pixels sees images; 'landmarks' alone are of images")
+    annotated = {**(experiment.simulation or {}).get("defaults", {})}.get("annotated", 0)
+    hospitals = (experiment.simulation or {}).get("hospitals", ())
+    if experiment.data.annotation == "patterns" and (bare := [h.get("name") for h in hospitals if not h.get("annotated", annotated)]):
+        found.append(f"simulation.hospitals: {bare} have no annotated slices; set annotated = 0.25 (1.0 where it is held out)")
     return found
 
 

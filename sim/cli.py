@@ -201,6 +201,18 @@ def check(
     typer.echo(run(experiment, site, settings or []))
 
 
+@app.command(epilog="Example: fedild segmenter runs/lung/bundle --out lung.safetensors")
+def segmenter(
+    bundle: Annotated[Path, typer.Argument(help="A released model that labels lungs.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write.")],
+) -> None:
+    """Make a release the lung segmenter of a preparation; prints the line of [preparation] that uses it."""
+    from client.segmentation.released import line_of, save_segmenter
+    from shared_models.bundle import load_bundle
+
+    typer.echo(line_of(out.resolve(), save_segmenter(load_bundle(bundle), out)))
+
+
 @privacy_app.command("plan", epilog="Example: fedild privacy plan fibrosis --epsilon 4 --patients 80 --patients 300 --plot noise.svg")
 def plan(
     experiment: Annotated[str, typer.Argument(help="Name or path of an experiment.")],

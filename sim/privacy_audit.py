@@ -21,7 +21,7 @@ from client.training.records import Records
 from shared_models.bundle import Bundle, load_bundle, write_bundle
 from shared_models.catalogue import initial_state, inputs_of, spec_of
 from shared_models.core.arrays import State
-from shared_models.core.errors import FedILDError
+from shared_models.core.errors import BadInput, FedILDError
 from shared_models.experiment import Experiment
 from sim.masked_message import masked_gradient
 from sim.references import sureness_unseen
@@ -82,8 +82,14 @@ def audit(folder: Path, sites: Sequence[Path] = (), *, effort: Effort | None = N
     ------
     BadBundle
         The bundle is not whole.
+    BadInput
+        Its model has an objective of its own, which no attack here reads.
     """
     effort, bundle = effort or Effort(), load_bundle(folder)
+    if spec_of(bundle.experiment.model).objective is not None:
+        raise BadInput(
+            "the attacks are on models that tell classes of patients", value=bundle.experiment.model.name, remedy="none are for this release"
+        )
     places = [Site.load(path) for path in sites]
     found: dict[str, Any] = {"command": _command(places, effort, seed), "bundle": bundle.digest[:12]}
     parts = [seen_records(place, bundle.experiment, bundle.state) for place in places]

@@ -110,8 +110,10 @@ def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path
             steps = train_baselines(experiment, training, out, pool, progress)
         with run.clock.phase("judge"):
             from sim.judgement import judge_phantoms
+            from sim.pixels import judge_pixels
 
-            judge_phantoms(run, training, held_out, pool, steps)
+            judge = judge_pixels if experiment.data.target == "segmentation" else judge_phantoms
+            judge(run, training, held_out, pool, steps)
     with run.clock.phase("report"):
         from server.reports.report import write_report
 
@@ -153,7 +155,8 @@ def make_phantoms(
     for preset in presets:
         path = out / "hospitals" / preset.name / "site.toml"
         if not path.exists():
-            write_atomic(path, f'[site]\nname = "{preset.name}"\n'.encode(), durable=False)
+            drawn = 'annotations = "annotations"\n' if preset.annotated else ""
+            write_atomic(path, f'[site]\nname = "{preset.name}"\n{drawn}'.encode(), durable=False)
         paths.append(path)
     return paths
 
@@ -177,7 +180,10 @@ def prepare_sites(experiment: Experiment, sites: list[Path], *, processes: int, 
         # A hospital draws its key at random; a phantom's comes from the seed, so that pseudonyms and splits are the same in every run.
         secret = hashlib.sha256(f"phantom key {experiment.seed} {site.site.name}".encode()).digest()
         folder, clinical = site.path(site.site.inbox), site.path(site.site.clinical)
-        prepare_folder(folder, site.workspace, experiment.preparation, secret=secret, clinical=clinical, processes=processes, progress=told)
+        drawn = None if site.site.annotations is None else site.path(site.site.annotations)
+        prepare_folder(
+            folder, site.workspace, experiment.preparation, secret=secret, clinical=clinical, processes=processes, annotations=drawn, progress=told
+        )
 
 
 def _claim(out: Path, experiment: Experiment, *, resume: bool) -> None:

@@ -59,10 +59,11 @@ def features() -> Mapping[str, Any]:
 
 
 def metrics() -> Mapping[str, Any]:
-    """Return METRICS."""
+    """Return METRICS, of patients and of pixels."""
     from shared_models.metrics import METRICS
+    from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
-    return METRICS
+    return METRICS | SEGMENTATION_METRICS
 
 
 def augmentations() -> Mapping[str, Any]:

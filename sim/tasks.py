@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from client.selection import cohort_of
 from client.site import Site
-from client.statistics import all_seen, seen_records
+from client.statistics import all_seen, look_of, seen_records
 from client.training import FITTERS, PREDICTORS
 from client.training.fitter import round_seed
 from client.training.memory import Memory
@@ -52,6 +53,30 @@ def personal_predictions(experiment: str, state: str, site: str, part: str) -> t
     records = _records(site, settings, own, part)
     probabilities = PREDICTORS[spec_of(settings.model).fit](settings, own, records)
     return records.labels.tolist(), probabilities.tolist(), list(records.names)
+
+
+def pixel_judgement(experiment: str, state: str, sites: list[str], part: str, personal: bool = False) -> list[list[list[int]]] | None:
+    """Return each patient's table of pixels (truth, call) under a saved state: over ``all`` annotated slices of all patients of sites, or over
+    the slices that training would see of the ``validation`` patients.
+
+    `personal` judges the personal model that the one site keeps beside the state; None when it keeps none.
+    """
+    from client.training.maps import judged_cases, judged_records
+
+    settings, whole, tables = Experiment.from_json(experiment), read_state(Path(state)), []
+    if personal:
+        try:
+            whole = beside(Site.load(sites[0]).workspace, whole)
+        except BadInput:
+            return None
+    for site in sites:
+        place = Site.load(site)
+        if part == "all":
+            cases, see = cohort_of(place, settings).cases, look_of(settings, whole)
+            tables.append(judged_cases(settings, whole, cases, place.workspace, see=see))
+        else:
+            tables.append(judged_records(settings, whole, _records(site, settings, whole, part)))
+    return np.concatenate(tables).tolist()
 
 
 def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[float]], list[float]]:

@@ -20,6 +20,9 @@ from shared_models.core.files import canonical_json, pack_state, sha256, unpack_
 CODE_FOLDERS = ("cases", "dicom", "preprocessing", "segmentation", "features")
 """Folders of `client` whose code decides what a prepared study looks like."""
 
+ANNOTATION = "annotation"
+MAX_HEADER_BYTES = 64 << 20
+
 
 class DamagedCache(BadInput):
     """A cached file whose content does not match its checksum; prepare the study again."""
@@ -64,7 +67,7 @@ def cache_key(content: str, preparation: str) -> str:
 
 
 def store(path: Path, prepared: Prepared, note: dict[str, Any]) -> None:
-    """Write a prepared study: ``hu`` int16 and ``mask`` uint8, shape (z, y, x), geometry and `note` as JSON in the header.
+    """Write a prepared study: ``hu`` int16, ``mask`` and perhaps ``annotation`` uint8, shape (z, y, x), geometry and `note` as JSON in the header.
 
     Intensities are rounded to whole numbers and kept within int16.
     """
@@ -80,7 +83,8 @@ def store(path: Path, prepared: Prepared, note: dict[str, Any]) -> None:
             "note": note,
         }
     )
-    data = pack_state({"hu": hu, "mask": mask}, {"meta": meta, "sha256": _checksum(meta, hu, mask)})
+    arrays = {"hu": hu, "mask": mask} | ({} if prepared.annotation is None else {ANNOTATION: prepared.annotation})
+    data = pack_state(arrays, {"meta": meta, "sha256": _checksum(meta, *arrays.values())})
     write_atomic(path, data, mode=0o600, durable=False)
 
 
@@ -97,8 +101,8 @@ def load(path: Path) -> Stored:
         arrays = unpack_state(data)
         (length,) = struct.unpack("<Q", data[:8])
         written = json.loads(data[8 : 8 + length])["__metadata__"]
-        hu, mask = arrays["hu"], arrays["mask"]
-        if written["sha256"] != _checksum(written["meta"], hu, mask):
+        hu, mask, drawn = arrays["hu"], arrays["mask"], arrays.get(ANNOTATION)
+        if written["sha256"] != _checksum(written["meta"], hu, mask, *(() if drawn is None else (drawn,))):
             raise ValueError("checksum")
         meta = json.loads(written["meta"])
         direction = None if meta["direction"] is None else np.array(meta["direction"])
@@ -107,11 +111,25 @@ def load(path: Path) -> Stored:
         volume = Volume(hu.astype(np.float32), (z, y, x), (place[0], place[1], place[2]), direction)
     except (OSError, ValueError, KeyError, TypeError, struct.error, BadInput) as error:
         raise DamagedCache("a cached study must match its checksum", value=type(error).__name__, remedy="prepare again") from None
-    return Stored(Prepared(volume, mask, meta["is_hu"]), meta["note"])
+    return Stored(Prepared(volume, mask, meta["is_hu"], drawn), meta["note"])
 
 
-def _checksum(meta: str, hu: np.ndarray, mask: np.ndarray) -> str:
-    digest = hashlib.sha256(f"{meta}|{hu.dtype.str}|{hu.shape}|{mask.shape}|".encode())
-    digest.update(np.ascontiguousarray(hu).data)
-    digest.update(np.ascontiguousarray(mask).data)
+def is_annotated(path: Path) -> bool:
+    """Say from its header alone whether a cached study holds an annotation; False of a damaged file, which `load` names.
+
+    Nothing is learnt of a study here: `load` verifies whatever is used.
+    """
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            return length <= MAX_HEADER_BYTES and ANNOTATION in json.loads(file.read(length))
+    except (OSError, ValueError, struct.error, TypeError):
+        return False
+
+
+def _checksum(meta: str, hu: np.ndarray, *labels: np.ndarray) -> str:
+    words = [meta, hu.dtype.str, str(hu.shape), *(str(one.shape) for one in labels), ""]
+    digest = hashlib.sha256("|".join(words).encode())
+    for array in (hu, *labels):
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -43,4 +43,5 @@ def crop_lung(prepared: Prepared, *, margin_mm: Annotated[float, Field(ge=0, le=
     origin = np.array(volume.origin_mm) + np.array(offset) @ axes
     place = (float(origin[0]), float(origin[1]), float(origin[2]))
     cut = replace(volume, hu=np.ascontiguousarray(volume.hu[tuple(box)]), origin_mm=place)
-    return replace(prepared, volume=cut, mask=np.ascontiguousarray(prepared.mask[tuple(box)]))
+    drawn = None if prepared.annotation is None else np.ascontiguousarray(prepared.annotation[tuple(box)])
+    return replace(prepared, volume=cut, mask=np.ascontiguousarray(prepared.mask[tuple(box)]), annotation=drawn)

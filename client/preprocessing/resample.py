@@ -1,4 +1,4 @@
-"""Resample to another voxel size: the image linearly (finer) or by averages (coarser), axis by axis; the mask by nearest neighbour."""
+"""Resample to another voxel size: the image linearly (finer) or by averages (coarser), axis by axis; mask and annotation by nearest neighbour."""
 
 from __future__ import annotations
 
@@ -47,19 +47,20 @@ def resample(
         w if w is not None else isotropic_mm if isotropic_mm is not None else s for w, s in zip((z_mm, y_mm, x_mm), volume.spacing_mm, strict=True)
     )
     counts = tuple(max(1, round(n * s / w)) for n, s, w in zip(volume.hu.shape, volume.spacing_mm, wanted, strict=True))
-    hu = volume.hu
+    hu, drawn = volume.hu, prepared.annotation
     # the axis that shrinks most goes first: the others then have less to do
     for axis in sorted(range(3), key=lambda a: counts[a] / volume.hu.shape[a]):
         if not _is_same(hu.shape[axis], counts[axis], volume.spacing_mm[axis], wanted[axis]):
             hu = resample_axis(hu, counts[axis], volume.spacing_mm[axis], wanted[axis], axis)
-            if mask is not None:
-                mask = np.take(mask, nearest(mask.shape[axis], counts[axis], volume.spacing_mm[axis], wanted[axis]), axis=axis)
+            near = nearest(volume.hu.shape[axis], counts[axis], volume.spacing_mm[axis], wanted[axis])
+            mask, drawn = (None if labels is None else np.take(labels, near, axis=axis) for labels in (mask, drawn))
     shift = [((c - 1) * w - (n - 1) * s) / 2 for n, c, s, w in zip(volume.hu.shape, counts, volume.spacing_mm, wanted, strict=True)]
     axes = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], float) if volume.direction is None else volume.direction
     origin = np.array(volume.origin_mm) - np.array(shift) @ axes
     place = (float(origin[0]), float(origin[1]), float(origin[2]))
     moved = replace(volume, hu=np.ascontiguousarray(hu, np.float32), spacing_mm=(wanted[0], wanted[1], wanted[2]), origin_mm=place)
-    return replace(prepared, volume=moved, mask=None if mask is None else np.ascontiguousarray(mask))
+    mask, drawn = (None if labels is None else np.ascontiguousarray(labels) for labels in (mask, drawn))
+    return replace(prepared, volume=moved, mask=mask, annotation=drawn)
 
 
 def _is_same(n: int, count: int, old_mm: float, new_mm: float) -> bool:

@@ -26,6 +26,7 @@ from shared_models.core.state import is_finite, size_bytes
 from shared_models.messages import Update, signed_bytes
 from shared_models.metrics import METRICS
 from shared_models.metrics.survival import SURVIVAL_METRICS
+from shared_models.patterns import PATTERNS
 from shared_models.signing import sign
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "val_loss": (0.0, 1000.0),
     "val_cases": (0.0, 1e7),
     **{f"val_{name}": (-1.0, 1.0) for name in METRICS | SURVIVAL_METRICS},
+    **{f"val_{name}": (0.0, 1.0) for name in ("dice", *(f"dice_{what}" for what in ("lung", *PATTERNS)))},
 }
 """Every number that the house knows how to measure, and where it must lie. A site's policy may name others, which may be any number."""
 

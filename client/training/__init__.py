@@ -48,6 +48,13 @@ def objective_loss(experiment: Experiment, state: State, records: Records) -> fl
     return judge_objective(experiment, state, records)
 
 
+def pixel_tables(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+    """Return of each record how many pixels of each class a network that labels pixels called what, shape (n, classes, classes)."""
+    from client.training.maps import judged_records
+
+    return judged_records(experiment, state, records)
+
+
 def _classical_fit(*args: Any, **kwargs: Any) -> Fitted:
     from client.training.classical import fit_classical
 

@@ -14,6 +14,7 @@ from client.cases.cache import Stored, load
 from client.cases.cohort import Case, Visit
 from client.cases.prepared import Prepared
 from client.cases.survival import outcome_of
+from client.preprocessing.resample import resample_axis
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import HU, Mask
@@ -200,7 +201,18 @@ def slice_numbers(mask: Mask, count: int) -> np.ndarray:
     """
     area = (mask > 0).sum((1, 2))
     lung = np.flatnonzero(area >= 0.1 * area.max())
-    return lung[np.round(np.linspace(0, len(lung) - 1, count)).astype(int)]
+    return lung[spread(len(lung), count)]
+
+
+def spread(there: int, count: int) -> np.ndarray:
+    """Return `count` places spread evenly over 0 .. `there` - 1, ends included; some come twice where there are fewer.
+
+    Examples
+    --------
+    >>> spread(6, 3).tolist()
+    [0, 2, 5]
+    """
+    return np.round(np.linspace(0, there - 1, count)).astype(int)
 
 
 def slices_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
@@ -211,10 +223,40 @@ def slices_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:
     mask = prepared.mask
     if mask is None or not mask.any():
         raise BadCohort("a study needs lung in its mask", value=0)
-    chosen = slice_numbers(mask, inputs.slices)
-    box_y, box_x = lung_box(np.asarray(mask.any(0)), inputs.margin_mm, prepared.volume.spacing_mm[1:])
-    unit = _unit(prepared.volume.hu, mask, inputs)
-    return np.stack([_square(unit[z], box_y, box_x, prepared.volume.spacing_mm[1:], inputs.size) for z in chosen])
+    return slices_at(prepared, inputs, slice_numbers(mask, inputs.slices) if inputs.pixel_mm is None else spread(len(mask), inputs.slices))
+
+
+def slices_at(prepared: Prepared, inputs: Inputs, chosen: np.ndarray) -> np.ndarray:
+    """Return the slices of the given numbers as `slices_of` makes them; whole ones, on pixels of ``pixel_mm``, where that is given."""
+    mask, spacing = prepared.mask, prepared.volume.spacing_mm[1:]
+    if mask is None or not mask.any():
+        raise BadCohort("a study needs lung in its mask", value=0)
+    unit = _unit(prepared.volume.hu[chosen], mask[chosen], inputs)
+    if inputs.pixel_mm is None:
+        box_y, box_x = lung_box(np.asarray(mask.any(0)), inputs.margin_mm, spacing)
+        return np.stack([_square(plane, box_y, box_x, spacing, inputs.size) for plane in unit])
+    for axis in (1, 2):
+        count, step = whole_pixels(unit.shape[axis], spacing[axis - 1], inputs.pixel_mm)
+        unit = resample_axis(unit, count, spacing[axis - 1], step, axis)
+    return centred(unit, inputs.size, 0)
+
+
+def whole_pixels(count: int, spacing_mm: float, pixel_mm: float) -> tuple[int, float]:
+    """Return how many pixels of about `pixel_mm` cover `count` pixels of `spacing_mm`, and their exact size."""
+    pixels = max(1, round(count * spacing_mm / pixel_mm))
+    return pixels, count * spacing_mm / pixels
+
+
+def centred(planes: np.ndarray, size: int, fill: float) -> np.ndarray:
+    """Centre planes (n, y, x) in squares of `size` pixels, cutting or filling up with `fill`; the type stays."""
+    out = np.full((len(planes), size, size), fill, planes.dtype)
+    source, target = [], []
+    for have in planes.shape[1:]:
+        n = min(have, size)
+        source.append(slice((have - n) // 2, (have - n) // 2 + n))
+        target.append(slice((size - n) // 2, (size - n) // 2 + n))
+    out[:, target[0], target[1]] = planes[:, source[0], source[1]]
+    return out
 
 
 def volume_of(prepared: Prepared, inputs: Inputs) -> np.ndarray:

@@ -16,6 +16,7 @@ from server.reports.glossary import GLOSSARY
 from server.reports.record import Arm, Cell, Record, as_cells, read_record
 from shared_models.core.files import write_atomic
 from shared_models.metrics import METRICS
+from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
 FEWEST_CASES = 5
 """Results on fewer real patients than this are not shown for a single hospital: a small cell can point at a person."""
@@ -88,9 +89,10 @@ def render(record: Record) -> str:
         phases=_phases(record),
         codes=summary.refusal_words(),
         toml=next((record.run[key] for key in ("toml", "experiment_toml", "experiment") if isinstance(record.run.get(key), str)), ""),
-        glossary=GLOSSARY + [(spec.title, spec.means) for name, spec in METRICS.items() if name in metric_names],
+        glossary=GLOSSARY + [(spec.title, spec.means) for name, spec in (METRICS | SEGMENTATION_METRICS).items() if name in metric_names],
         fewest=FEWEST_CASES,
-        METRICS=METRICS,
+        METRICS=METRICS | SEGMENTATION_METRICS,
+        extents=record.metrics.get("extents") or {},
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared_models.metrics import METRICS
+from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
 
 def shown(value: float | None, digits: int = 3) -> str:
@@ -42,8 +43,10 @@ def metric_title(name: str) -> str:
     >>> metric_title("brier"), metric_title("auroc_UIP"), metric_title("volume_bias")
     ('Brier score', 'AUROC, UIP against the rest', 'Volume bias')
     """
-    if name in METRICS:
-        return METRICS[name].title
+    if (spec := METRICS.get(name, SEGMENTATION_METRICS.get(name))) is not None:
+        return spec.title
+    if name.startswith("dice_"):
+        return f"Dice, {name.removeprefix('dice_').replace('_', ' ')}"
     if name.startswith("auroc_"):
         return f"AUROC, {name.removeprefix('auroc_')} against the rest"
     return name.replace("_", " ").capitalize()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared_models.patterns import NOT_ANNOTATED
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -67,14 +69,15 @@ def padded(slices: Tensor, stride: int) -> Tensor:
 
 
 def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy plus one minus the mean Dice of the classes but the background, for each slice.
+    """Return cross-entropy plus one minus the mean Dice of the classes but the first, for each record.
 
-    A class that neither the slice nor the prediction holds counts as a Dice of 1 (smoothed by 1 pixel).
+    A class that neither the record nor the prediction holds counts as a Dice of 1 (smoothed by 1 pixel). Pixels with the label 255 are not
+    annotated: they have no part in either term, nor any gradient.
 
     Parameters
     ----------
-    logits : Tensor, shape (n, classes, y, x)
-    labels : Tensor of int64, shape (n, y, x)
+    logits : Tensor, shape (n, classes, ..., y, x)
+    labels : Tensor of whole numbers, shape (n, ..., y, x)
 
     Returns
     -------
@@ -93,11 +96,25 @@ def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     from torch.nn import functional
 
-    entropy = functional.cross_entropy(logits, labels, reduction="none").mean((1, 2))
-    found = logits.softmax(dim=1)[:, 1:]
-    true = functional.one_hot(labels, logits.shape[1]).movedim(3, 1)[:, 1:].to(found.dtype)
-    dice = (2 * (found * true).sum((2, 3)) + 1) / (found.sum((2, 3)) + true.sum((2, 3)) + 1)
-    return entropy + 1 - dice.mean(1)
+    known = labels != NOT_ANNOTATED
+    labels = labels.long() * known
+    entropy = functional.cross_entropy(logits, labels, reduction="none") * known
+    counts = known.flatten(1).sum(1)
+    found = logits.softmax(dim=1)[:, 1:] * known[:, None]
+    true = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(found.dtype) * known[:, None]
+    dice = (2 * (found * true).flatten(2).sum(2) + 1) / (found.flatten(2).sum(2) + true.flatten(2).sum(2) + 1)
+    return entropy.flatten(1).sum(1) / counts.clamp(min=1) + 1 - dice.mean(1)
+
+
+def deep_overlap(output: Tensor | tuple[Tensor, ...], batch: Tensor, targets: Tensor) -> Tensor:
+    """Return `overlap_loss` of a network's output, the mean over its heads where it gives out several (deep supervision), shape (n,).
+
+    The objective of a `ModelSpec`: `batch` is not read.
+    """
+    del batch
+    heads = output if isinstance(output, tuple) else (output,)
+    losses = [overlap_loss(logits, targets) for logits in heads]
+    return sum(losses[1:], losses[0]) / len(losses)
 
 
 def slice_loss(network: nn.Module, slices: Tensor, labels: Tensor) -> Tensor:

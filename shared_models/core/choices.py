@@ -69,7 +69,8 @@ def knob_types(function: Callable[..., Any]) -> dict[str, Any]:
     {'radius': <class 'int'>}
     """
     wanted = {name: hint for name, hint in getattr(function, "__annotations__", {}).items() if name in knobs_of(function)}
-    return get_type_hints(SimpleNamespace(__annotations__=wanted), globalns=getattr(function, "__globals__", {}), include_extras=True)
+    known = getattr(inspect.unwrap(function), "__globals__", {})  # a wrapped function's hints are written where it was defined
+    return get_type_hints(SimpleNamespace(__annotations__=wanted), globalns=known, include_extras=True)
 
 
 @functools.lru_cache(maxsize=256)  # a training step picks its parts every round

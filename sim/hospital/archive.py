@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from client.cases.nifti import write_label_map
 from shared_models.core.files import write_atomic
+from shared_models.patterns import NOT_ANNOTATED
 from sim.hospital.plan import PatientPlan
 from sim.hospital.preset import HospitalPreset
 from sim.phantom.diseases import fibrosis_of
@@ -52,6 +54,8 @@ def make_patient(preset: HospitalPreset, plan: PatientPlan, folder: Path, truth:
         who = Identity(patient_id, f"Phantom^{preset.name}{plan.number + 1:04d}", plan.birth_date, person.sex, day, preset.name)
         _write_study(folder / "dicom" / patient_id / who.study_uid[-12:], scanned, scanner, who, preset, plan.extras, first_visit=number == 0)
         _write_masks(truth / f"{patient_id}-{day:%Y%m%d}.npz", phantom, scanned)
+        if preset.annotated:
+            _write_annotation(folder / "annotations" / f"{who.series_uid()}.nii.gz", phantom, scanned, preset.annotated)
         fvc = "" if plan.missing_fvc else f"{visit.fvc_percent:.1f}"
         dlco = "" if plan.missing_dlco else f"{visit.dlco_percent:.1f}"
         age = (day - plan.birth_date).days // 365.25
@@ -91,6 +95,21 @@ def _write_study(
             scanned, hu=np.maximum.reduceat(scanned.hu, range(0, len(scanned.hu), 4)), spacing_mm=(4 * scanned.spacing_mm[0], *scanned.spacing_mm[1:])
         )
         write_series(folder / "series-4", reformat, scanner, who, number=4, description="MIP", image_type=("DERIVED", "SECONDARY", "MIP"))
+
+
+def _write_annotation(path: Path, phantom: Phantom, scanned: Scan, share: float) -> None:
+    """Write what a reader would draw: the planted patterns, on slices spread evenly over the lung."""
+    labels = at_scan(phantom.labels, phantom, scanned)
+    lung = np.flatnonzero(at_scan(phantom.lung, phantom, scanned).any((1, 2)))
+    looked = lung[
+        np.unique(np.round(np.linspace(0, len(lung) - 1, max(1, round(share * len(lung)))) if share < 1 else np.arange(len(lung))).astype(int))
+    ]
+    drawn = np.full_like(labels, NOT_ANNOTATED)
+    drawn[looked] = labels[looked]
+    z_mm, y_mm, x_mm = scanned.axes_mm()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    down = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # a scan runs from head to feet
+    write_label_map(path, drawn, scanned.spacing_mm, np.array([x_mm[0], y_mm[0], -z_mm[0]]), down)
 
 
 def _write_masks(path: Path, phantom: Phantom, scanned: Scan) -> None:

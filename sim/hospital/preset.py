@@ -48,6 +48,8 @@ class HospitalPreset:
         Share of patients whose first visit has a file that is cut short.
     shuffled : bool
         Instance numbers and file names do not follow the order in space.
+    annotated : float
+        Share of the slices of the lung whose patterns a reader has outlined, evenly spread; without any no label map is written.
     intercept, padding : int, optional
         Instead of the scanner's RescaleIntercept, and HU outside the field of view.
     noise_hu, hu_shift : float, optional
@@ -82,6 +84,7 @@ class HospitalPreset:
     derived: float = 0.0
     corrupt: float = 0.0
     shuffled: bool = False
+    annotated: float = 0.0
     intercept: int | None = None
     padding: int | None = None
     noise_hu: float | None = None
@@ -100,7 +103,7 @@ class HospitalPreset:
             ("interval_years", self.interval_years > 0, "above 0"),
             ("resolution", 1 <= self.resolution <= 8, "1 to 8"),
             ("grid_mm", 0.5 <= self.grid_mm <= 6, "0.5 to 6"),
-            *((share, 0 <= getattr(self, share) <= 1, "a share from 0 to 1") for share in SHARES),
+            *((share, 0 <= getattr(self, share) <= 1, "a share from 0 to 1") for share in (*SHARES, "annotated")),
         ]
         for key, holds, rule in rules:
             if not holds:

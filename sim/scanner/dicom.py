@@ -52,6 +52,10 @@ class Identity:
         """StudyInstanceUID: the same patient and day give the same study."""
         return _uid(self, "study")
 
+    def series_uid(self, number: int = 1) -> str:
+        """SeriesInstanceUID of the series with that number."""
+        return _uid(self, number)
+
 
 def write_series(
     folder: Path,
@@ -152,7 +156,7 @@ def _series(
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "090000"
     ds.StudyDescription, ds.ReferringPhysicianName = "CHEST CT", "Phantom^Physician"
     # C.7.3.1 General Series, C.7.5.1 General Equipment
-    ds.Modality, ds.SeriesInstanceUID, ds.SeriesNumber = "CT", _uid(who, number), number
+    ds.Modality, ds.SeriesInstanceUID, ds.SeriesNumber = "CT", who.series_uid(number), number
     ds.SeriesDescription, ds.BodyPartExamined, ds.PatientPosition = description, "CHEST", "HFP" if prone else "HFS"
     ds.Manufacturer, ds.ManufacturerModelName = scanner.manufacturer, scanner.model
     ds.InstitutionName, ds.StationName, ds.DeviceSerialNumber = f"Phantom Hospital {who.hospital}", "PHANTOM-CT", "000000"

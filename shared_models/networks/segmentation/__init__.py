@@ -1,7 +1,9 @@
 """SEGMENTATION_NETWORKS: networks that label every pixel of a slice, by name. Adding one is a file beside this one and a line here."""
 
 from shared_models.blocks.segmentation import SegmentationSpec
+from shared_models.blocks.spec import ModelSpec
 from shared_models.networks.segmentation import hrnet, pix2pix, unet, unet_plus_plus
+from shared_models.networks.segmentation.slicewise import slicewise
 
 SEGMENTATION_NETWORKS: dict[str, SegmentationSpec] = {
     "unet": unet.SPEC,
@@ -9,3 +11,6 @@ SEGMENTATION_NETWORKS: dict[str, SegmentationSpec] = {
     "hrnet": hrnet.SPEC,
     "pix2pix": pix2pix.SPEC,
 }
+
+TRAINED_SEGMENTERS: dict[str, ModelSpec] = {name: slicewise(SEGMENTATION_NETWORKS[name]) for name in ("unet", "unet_plus_plus", "hrnet")}
+"""Those that an experiment can train alone: lines of MODELS."""

@@ -31,7 +31,7 @@ from tests.shared_models.tiny import TINY, shape_of
 
 CPU = torch.device("cpu")
 FULL = Precision("full", CPU)
-NETWORKS = sorted(name for name, spec in MODELS.items() if spec.fit == "gradient")
+NETWORKS = sorted(name for name, spec in MODELS.items() if spec.fit == "gradient" and spec.objective is None)
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     **{name: (TINY[name], (1, *shape_of(name)[1:]) if MODELS[name].takes == "slices" else shape_of(name)) for name in NETWORKS},
     "mil_cnn": ({"widths": [4, 4], "features": 8, "bins": 4, "dropout": 0.0}, (3, 16, 16)),

@@ -1,0 +1,107 @@
+"""Slices of a study and, on their very pixels, the classes that are to be learnt: of the prepared lung mask, or of what a reader has drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from client.cases.cache import load
+from client.cases.cohort import Case
+from client.cases.prepared import Prepared
+from client.preprocessing.resample import nearest
+from client.training.records import Records, See, centred, lung_box, slices_at, spread, whole_pixels
+from shared_models.core.arrays import Mask
+from shared_models.core.errors import BadCohort
+from shared_models.experiment import Data, Experiment, Inputs
+from shared_models.patterns import NOT_ANNOTATED, PATTERNS
+
+
+def class_map(prepared: Prepared, data: Data) -> Mask:
+    """Return the class number of every voxel of a prepared study, uint8, shape (z, y, x); 255 where nothing is to be learnt.
+
+    Patterns are learnt inside the prepared lung mask alone: what a label map calls 0 is healthy lung only there.
+
+    Raises
+    ------
+    BadCohort
+        The study has no lung mask, or nobody has drawn on it.
+    """
+    mask = _mask_of(prepared)
+    if data.annotation == "lung":
+        return (mask > 0).astype(np.uint8)
+    if prepared.annotation is None:
+        raise BadCohort("a study must have an annotation to be learnt from", remedy="name the folder in the site TOML: annotations")
+    numbers = np.full(256, NOT_ANNOTATED, np.uint8)
+    for name, code in PATTERNS.items():
+        if (merged := data.merge.get(name, name)) in data.classes:
+            numbers[code] = data.classes.index(merged)
+    return np.where(mask > 0, numbers[prepared.annotation], np.uint8(NOT_ANNOTATED))
+
+
+def slices_to_learn(prepared: Prepared, classes: Mask, inputs: Inputs, *, all_of_them: bool = False) -> np.ndarray:
+    """Return which slices are seen: `slices` spread evenly over those on which something is to be learnt, or all of them.
+
+    Raises
+    ------
+    BadCohort
+        There is none.
+    """
+    known = np.flatnonzero((classes != NOT_ANNOTATED).any((1, 2)))
+    if not len(known):
+        raise BadCohort("an annotation must have drawn slices inside the lungs", value=0)
+    return known if all_of_them else known[spread(len(known), inputs.slices)]
+
+
+def images_and_classes(prepared: Prepared, data: Data, inputs: Inputs, *, all_of_them: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return slices, float32 in 0..1, and their class numbers, uint8, both of shape (slices, size, size)."""
+    classes = class_map(prepared, data)
+    chosen = slices_to_learn(prepared, classes, inputs, all_of_them=all_of_them)
+    return slices_at(prepared, inputs, chosen), _classes_at(prepared, classes[chosen], inputs)
+
+
+def _classes_at(prepared: Prepared, classes: Mask, inputs: Inputs) -> np.ndarray:
+    """Return class numbers on the pixels of `slices_at`: that of the voxel nearest to each pixel's centre."""
+    spacing = prepared.volume.spacing_mm[1:]
+    if inputs.pixel_mm is not None:
+        for axis in (1, 2):
+            count, step = whole_pixels(classes.shape[axis], spacing[axis - 1], inputs.pixel_mm)
+            classes = np.take(classes, nearest(classes.shape[axis], count, spacing[axis - 1], step), axis=axis)
+        return centred(classes, inputs.size, NOT_ANNOTATED)
+    box_y, box_x = lung_box(np.asarray(_mask_of(prepared).any(0)), inputs.margin_mm, spacing)
+    crop = classes[:, box_y, box_x]
+    side_mm = max(crop.shape[1] * spacing[0], crop.shape[2] * spacing[1])
+    factors = (1.0, inputs.size * spacing[0] / side_mm, inputs.size * spacing[1] / side_mm)
+    return centred(np.asarray(ndimage.zoom(crop, factors, order=0, grid_mode=True, mode="nearest")), inputs.size, NOT_ANNOTATED)
+
+
+def _mask_of(prepared: Prepared) -> Mask:
+    if prepared.mask is None or not prepared.mask.any():
+        raise BadCohort("segmentation needs a lung mask", remedy="name a segmenter in [preparation]")
+    return prepared.mask
+
+
+def drawn_records(cases: Sequence[Case], experiment: Experiment, workspace: Path, *, see: See | None = None) -> Records:
+    """Turn cases into records for a network that labels pixels: the first visit of each patient, with the class of every pixel as target."""
+    size, count = experiment.inputs.size, experiment.inputs.slices
+    found = [images_and_classes(_seen(case, workspace, see), experiment.data, experiment.inputs) for case in cases]
+    empty = np.zeros((0, count, size, size), np.float32)
+    images = np.stack([image for image, _ in found]) if found else empty
+    targets = np.stack([classes for _, classes in found]) if found else empty.astype(np.uint8)
+    return Records(images, np.zeros(len(found), np.int64), tuple(case.pseudonym for case in cases), targets=targets)
+
+
+def drawn_study(case: Case, experiment: Experiment, workspace: Path, *, see: See | None = None) -> Records:
+    """Return every slice of a patient's first visit on which something is to be learnt, each as a record of its own: for a judgement."""
+    images, classes = images_and_classes(_seen(case, workspace, see), experiment.data, experiment.inputs, all_of_them=True)
+    return Records(images[:, None], np.zeros(len(images), np.int64), (case.pseudonym,) * len(images), targets=classes[:, None])
+
+
+def _seen(case: Case, workspace: Path, see: See | None) -> Prepared:
+    prepared = load(workspace / case.visits[0].prepared).prepared
+    seen = prepared if see is None else see(prepared)
+    if isinstance(seen, np.ndarray):
+        raise BadCohort("a network that labels pixels sees images", remedy="leave statistics of tables out")
+    return seen
