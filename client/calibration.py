@@ -11,6 +11,7 @@ from client.privacy.support import few
 from client.training import PREDICTORS
 from client.training.records import Records
 from shared_models.calibration.conformal import Conformal
+from shared_models.calibration.operating_point import OperatingPoint
 from shared_models.calibration.spec import CalibrationSpec
 from shared_models.calibration.unfamiliar import Unfamiliar
 from shared_models.catalogue import spec_of
@@ -37,6 +38,9 @@ class Calibrated:
         Of the representation from that of the training patients, and from where on a patient is unfamiliar; None without ``unfamiliar``.
     temperature : float or None
         By which logits were divided; None without ``temperature``.
+    operating_point : dict or None
+        ``label``, its ``probability``, the frozen ``threshold``, whether it is ``exceeded``, and ``[patients on the right side, all]`` for
+        ``specificity`` and ``sensitivity`` among those whom it was chosen on; None without ``operating_point``.
     """
 
     classes: tuple[str, ...] | None = None
@@ -44,6 +48,7 @@ class Calibrated:
     distance: float | None = None
     threshold: float | None = None
     temperature: float | None = None
+    operating_point: dict[str, Any] | None = None
 
     @property
     def unfamiliar(self) -> bool:
@@ -133,6 +138,9 @@ def calibrated(experiment: Experiment, state: State, records: Records) -> tuple[
         elif isinstance(fit, Unfamiliar):
             said["distance"] = float(fit.distances(own, representation_of(experiment, state, records))[0])
             said["threshold"] = float(own["threshold"][0])
+        elif isinstance(fit, OperatingPoint):
+            told = {"label": experiment.data.classes[fit.label], "probability": float(fit.scores(logits)[0]), "threshold": float(own["threshold"][0])}
+            said["operating_point"] = told | {"exceeded": bool(fit.calls(own, logits)[0])} | {k: list(v) for k, v in fit.shares(own).items()}
         elif "beta" in own:
             said["temperature"] = 1 / float(own["beta"][0])
     if not experiment.calibration:

@@ -145,6 +145,8 @@ def subject_of(bundle: Bundle, model_input: np.ndarray) -> Subject:
         last = experiment.statistics[-1].name if experiment.statistics else ""
         standard = spec.takes == "table" and last in CENTRED
         background = np.zeros(len(columns_of(experiment))) if standard else None
+        if experiment.inputs.missing == "mask":  # an absent value is one that is not known
+            background = np.full(len(columns_of(experiment)), np.nan)
         return Subject(model_input, spec.takes, _softmax_of(network), network, spec.feature_map, background)
 
     def predict(rows: np.ndarray) -> np.ndarray:

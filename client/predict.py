@@ -26,8 +26,10 @@ from client.dicom import tags
 from client.dicom.header import read_headers
 from client.dicom.scan import Series, group, list_files
 from client.dicom.slices import Dismissed, SliceFile
+from client.disagreement import disagreement_of
 from client.explanation import AUTO, NONE, check_explanation, explain
 from client.features import feature_names
+from client.hrct.suggestion import PatternNetwork, suggested
 from client.outcome import Study, build_cohort, preference
 from client.pictures import PICTURES, seen_slices
 from client.prediction import Prediction, SeriesPrediction, model_facts
@@ -37,13 +39,13 @@ from client.site import Site
 from client.statistics import rows_seen, study_seen
 from client.training import PREDICTORS
 from client.training.personal_models import beside
-from client.training.records import Records, image_of, refuse_gaps, slice_numbers, table_row
+from client.training.records import Records, image_of, reads_gaps, refuse_gaps, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
 from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
 from shared_models.core.files import write_atomic, write_json
-from shared_models.ensemble import largest_of
+from shared_models.ensemble import is_ensemble, largest_of
 from shared_models.experiment import Experiment, Preparation
 from shared_models.phases import columns_of, fit_of
 
@@ -60,7 +62,16 @@ LEFT_OUT = {"MISSING_INPUT": ("a value that the model reads is missing from this
 """Reasons beside those of `tags`: (meaning, remedy)."""
 
 
-def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None = None, site: Path | None = None, explanation: str = AUTO) -> Path:
+def predict_study(
+    study: Path,
+    bundle: Path,
+    out: Path,
+    *,
+    personal: Path | None = None,
+    site: Path | None = None,
+    explanation: str = AUTO,
+    patterns: Path | None = None,
+) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
     Earlier outputs in `out` are removed first, so that a failure never leaves another patient's result behind.
@@ -79,6 +90,8 @@ def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None
         The hospital's site TOML: a release with ComBat needs its prepared patients, from whom it takes the hospital's own effect.
     explanation : str
         A line of EXPLANATIONS for the most probable class, ``auto`` for the first that applies to the model, or ``none``.
+    patterns : Path, optional
+        Weights of a network of patterns: from its pattern map the rules of `client.hrct` suggest a category of the 2022 guideline.
 
     Raises
     ------
@@ -98,16 +111,24 @@ def predict_study(study: Path, bundle: Path, out: Path, *, personal: Path | None
     for name in (JSON_NAME, PAGE_NAME):
         (out / name).unlink(missing_ok=True)
     own = None if personal is None else Site.load(personal)
-    found = predict(study, load_bundle(Path(bundle)), own, site=site, explanation=explanation)
+    found = predict(study, load_bundle(Path(bundle)), own, site=site, explanation=explanation, patterns=patterns)
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME
 
 
-def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, site: Path | None = None, explanation: str = AUTO) -> Prediction:
+def predict(
+    study: Path,
+    bundle: Bundle,
+    personal: Site | None = None,
+    *,
+    site: Path | None = None,
+    explanation: str = AUTO,
+    patterns: Path | None = None,
+) -> Prediction:
     """Return what a release, or the personal model of a site beside it, says about the patient whose CT lies in a folder.
 
-    `site`, `explanation` and errors as in `predict_study`.
+    `site`, `explanation`, `patterns` and errors as in `predict_study`.
     """
     facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
     if personal is not None:
@@ -117,6 +138,7 @@ def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, site: 
     _check_reads_studies(bundle.experiment, preparation)
     _check_weights(bundle)
     check_explanation(bundle, explanation)
+    network = None if patterns is None else PatternNetwork.load(patterns)
     known = known_rows(bundle.experiment, site)
     series, left = read_patient(study)
     names = Pseudonyms(secrets.token_bytes(32))
@@ -124,7 +146,7 @@ def predict(study: Path, bundle: Bundle, personal: Site | None = None, *, site: 
     days = sorted({one.slices[0].study_date for one in series})
     with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
         for one in series:
-            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder), known, explanation)
+            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder), known, explanation, network)
             if isinstance(outcome, Dismissed):
                 left.append(outcome)
             else:
@@ -156,11 +178,12 @@ def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:
 
 
 def predict_series(
-    visit: Visit, bundle: Bundle, workspace: Path, known: np.ndarray, explanation: str = NONE
+    visit: Visit, bundle: Bundle, workspace: Path, known: np.ndarray, explanation: str = NONE, network: PatternNetwork | None = None
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
 
-    With them go the ``explanation`` of the most probable class and what the release's ``calibration`` says, where there are any. `known`
+    With them go the ``explanation`` of the most probable class and what the release's ``calibration`` says, where there are any, and the HRCT
+    ``category`` by the pattern map of `network`. `known`
     (n, columns) are rows of the hospital's own patients, from which ComBat takes the hospital's effect; none where the release does without.
 
     Raises
@@ -177,7 +200,7 @@ def predict_series(
         raise BadCohort("a study needs lung in its mask", value=0)
     columns: dict[str, float] = {}
     if spec.takes == "table":
-        model_input = table_row(visit, experiment.inputs.columns)
+        model_input = table_row(visit, experiment.inputs.columns, gaps=reads_gaps(experiment))
         columns = dict(zip(experiment.inputs.columns, model_input.tolist(), strict=True))
         model_input = rows_seen([model_input[None]], known, experiment, bundle.state)[0][0]
     else:
@@ -199,6 +222,8 @@ def predict_series(
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
     seen["calibration"] = said.as_dict() if experiment.calibration else None
+    seen["category"] = suggested(prepared, network)
+    seen["disagreement"] = float(disagreement_of(experiment, bundle.state, records)[0]) if is_ensemble(bundle.state) else None
     return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
 
 
@@ -272,6 +297,7 @@ def _attempt(
     workspace: Path,
     known: np.ndarray,
     explanation: str,
+    network: PatternNetwork | None,
 ) -> tuple[Study, SeriesPrediction] | Dismissed:
     paths = tuple(s.path for s in one.slices)
     try:
@@ -286,7 +312,7 @@ def _attempt(
     # the cohort's own way from a study to what a model may read: features, and age and sex of the header
     visit = build_cohort([(one, study)], ClinicalTable(), names).cases[0].visits[0]
     try:
-        probabilities, seen = predict_series(visit, bundle, workspace, known, explanation)
+        probabilities, seen = predict_series(visit, bundle, workspace, known, explanation, network)
     except BadCohort:
         return Dismissed("MISSING_INPUT", paths, one.series_uid)
     kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")
@@ -308,7 +334,11 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
         rule = "a release that labels pixels says nothing of a patient"
         raise BadInput(rule, value=experiment.name, remedy="make it the segmenter of a preparation: fedild segmenter BUNDLE --out FILE")
     missing = sorted(set(experiment.inputs.columns) - {*feature_names(preparation.features), *FROM_HEADER})
-    if missing and spec_of(experiment.model).takes == "table":
+    if (
+        missing
+        and spec_of(experiment.model).takes == "table"
+        and (experiment.inputs.missing != "mask" or len(missing) == len(experiment.inputs.columns))
+    ):
         raise BadInput("a CT must hold all that the model reads", value=missing, remedy="use a release without clinical variables")
 
 

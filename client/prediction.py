@@ -11,7 +11,12 @@ Keys of ``prediction.json``, format 1:
     series[].explanation  ``method``, ``class`` that it is of, ``alike`` (rank correlation with the map of a random network, or null; from 0.5 on
                        the map says nothing), ``columns`` (what each added to the score of a table model); null where there is none
     series[].calibration ``temperature``; ``classes`` of the prediction set with its ``coverage`` (wanted, bounds, patients); ``distance`` from the
-                       training patients, ``threshold`` and whether the patient is ``unfamiliar``; null in a release without calibration
+                       training patients, ``threshold`` and whether the patient is ``unfamiliar``; the ``operating_point``: ``label``, its
+                       ``probability``, the frozen ``threshold``, whether it is ``exceeded``; null in a release without calibration
+    series[].category    ``needs`` a pattern map where there is none; else the ``category`` that the rules suggest and the ``rule`` that fired, or
+                       null with the ``open`` rules, what they do not know, and what follows ``otherwise``; ``measures``, ``extents`` by region, the
+                       SHA-256 of the ``network``
+    series[].disagreement  of the members of an ensemble about this series, nats: the mutual information of class and member; null for one model
     series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
@@ -85,11 +90,14 @@ class SeriesPrediction:
     slices: tuple[SeenSlice, ...]
     explanation: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    category: dict[str, Any] | None = None
+    disagreement: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         numbers = {name: number_out(value) for name, value in self.quantification.items()}
-        return {**self.__dict__, "quantification": numbers, "slices": [one.as_dict() for one in self.slices]}
+        columns = {name: number_out(value) for name, value in self.columns.items()}
+        return {**self.__dict__, "quantification": numbers, "columns": columns, "slices": [one.as_dict() for one in self.slices]}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from typing import Any
 
 import jinja2
 
+from client.hrct.rules import RULES
 from client.prediction import Prediction, SeenSlice, SeriesPrediction
 from client.reference import REFERENCE
 from shared_models.bundle import NOTICE
 from shared_models.explanations.sanity import MOST_ALIKE
 from shared_models.metrics import METRICS
+from shared_models.taxonomy import HRCT_CATEGORIES
 
 MEASURES: tuple[tuple[str, str, str, int, str], ...] = (
     ("whole_volume_l", "Lung volume", "L", 2, "falls with fibrosis, and with a poor breath"),
@@ -48,6 +50,17 @@ EXPLAINED: dict[str, tuple[str, str]] = {
 """Line of EXPLANATIONS to its title and how its reader should take it."""
 
 
+EXTENTS = (
+    ("honeycombing", "Honeycombing"),
+    ("reticulation", "Reticulation"),
+    ("ggo", "Ground glass"),
+    ("consolidation", "Consolidation"),
+    ("micronodules", "Micronodules"),
+    ("emphysema", "Emphysema"),
+)
+"""Extents of a pattern map that the page shows, with their titles."""
+
+
 def render(prediction: Prediction) -> str:
     """Return the page as HTML."""
     model = prediction.model
@@ -61,6 +74,9 @@ def render(prediction: Prediction) -> str:
         regions=REGIONS,
         region_measures=REGION_MEASURES,
         reference=REFERENCE,
+        extents=EXTENTS,
+        categories=HRCT_CATEGORIES,
+        rules=RULES,
     )
 
 

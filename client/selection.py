@@ -16,7 +16,7 @@ from client.cases.table import read_table
 from client.privacy.gate import RANGES, Measured
 from client.site import Site
 from client.training import PREDICTORS, objective_loss, pixel_tables
-from client.training.records import Records, See, records_of
+from client.training.records import Records, See, reads_gaps, records_of
 from client.training.targets import drawn_records
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
@@ -69,6 +69,7 @@ def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarr
     BadCohort
         The site has no table, the model reads none, or no training row is left.
     """
+    reads_gaps(experiment)
     if spec_of(experiment.model).takes != "table" or site.site.table is None:
         raise BadCohort("a table needs a model that takes one and a site with `table` in its TOML", value=experiment.model.name)
     table = read_table(site.path(site.site.table), experiment)
@@ -89,12 +90,22 @@ def scaled(values: np.ndarray, inputs: Inputs, *, training: np.ndarray) -> np.nd
         known = np.where(np.isnan(values[training]).all(0), 0.0, values[training])  # a column that a site never measured is 0 there
         values = np.where(np.isnan(values), np.nanmedian(known, axis=0), values)
     if inputs.scale == "site":
-        spread = values[training].std(0)
-        values = (values - values[training].mean(0)) / np.where(spread > 0, spread, 1.0)
+        mean, spread = _known_moments(values[training])
+        values = (values - mean) / np.where(spread > 0, spread, 1.0)
     elif inputs.scale == "range":
         low, high = np.array([inputs.ranges.get(name, (0.0, 1.0)) for name in inputs.columns]).T
         values = np.clip(2 * (values - low) / (high - low) - 1, -1, 1)
     return values
+
+
+def _known_moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each column (c,) over its known values, 0 where none is."""
+    if not np.isnan(rows).any():
+        return rows.mean(0), rows.std(0)
+    known = ~np.isnan(rows)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, rows, 0.0).sum(0) / count
+    return mean, np.sqrt(np.where(known, (rows - mean) ** 2, 0.0).sum(0) / count)
 
 
 def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -> Records:

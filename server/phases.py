@@ -11,7 +11,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
-from shared_models.phases import Phase, phases_of, reads_representation, statistics_of, training_of
+from shared_models.phases import Phase, calibrations_of, phases_of, reads_representation, statistics_of, training_of
 from shared_models.representation import has_representation
 from shared_models.statistics import STATISTICS
 
@@ -21,6 +21,12 @@ PASSING = frozenset({"plain", "fedprox"})
 ALONE = frozenset({"fedbuff", "cyclic", "one_shot"})
 """Strategies whose rounds do not end with one state made of one question."""
 
+
+GAPS = ("masked_scaler",)
+"""Statistics that leave out what is missing."""
+
+OF_PROBABILITIES = {"conformal": "sets are", "operating_point": "a threshold is"}
+"""Calibrations that read the probabilities as they will be shown, and what they make."""
 
 PRIVATE = ("scaler", "pca")
 """Statistics of which one record's part is known and bounded."""
@@ -88,6 +94,7 @@ def _statistics(experiment: Experiment) -> Iterator[Conflict]:
         elif STATISTICS[name].takes == "study" and takes not in ("slices", "volume"):
             rule = f"{name!r} changes images, and the model {experiment.model.name!r} reads none"
             yield Conflict("statistics", rule, "leave it out, or choose a model of slices or volumes")
+    yield from _missing(experiment, names)
     tables = [name for name in names if STATISTICS[name].takes == "table"]
     if tables and takes == "table":
         if experiment.inputs.scale == "site":
@@ -103,6 +110,17 @@ def _statistics(experiment: Experiment) -> Iterator[Conflict]:
     if "landmarks" in names and any(step.name == "standardise" for step in experiment.preparation.steps):
         yield Conflict("preparation.steps", "'standardise' has landmarks already", "leave the step out, or the statistic 'landmarks'")
     yield from _private(experiment, names)
+
+
+def _missing(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:
+    if experiment.inputs.missing != "mask":
+        return
+    if not spec_of(experiment.model).takes_missing:
+        rule = f"'mask' leaves gaps that the model {experiment.model.name!r} cannot read"
+        yield Conflict("inputs.missing", rule, "inputs.missing = 'median', or the model 'multimodal'")
+    for name in names:
+        if name not in GAPS and STATISTICS[name].takes == "table":
+            yield Conflict("statistics", f"{name!r} cannot sum values that are missing", f"choose {' or '.join(GAPS)}, or inputs.missing = 'median'")
 
 
 def _centres(experiment: Experiment) -> Iterator[Conflict]:
@@ -131,8 +149,13 @@ def _calibrations(experiment: Experiment) -> Iterator[Conflict]:
         return
     if experiment.privacy.unit != "none":
         yield Conflict("calibration", "sums of held-out patients carry no noise", "leave [[calibration]] out, or [privacy]")
-    if "temperature" in chosen and "conformal" in chosen[: chosen.index("temperature")]:
-        yield Conflict("calibration", "sets are of probabilities that 'temperature' then changes", "name temperature before conformal")
+    for name, made in OF_PROBABILITIES.items():
+        if "temperature" in chosen and name in chosen[: chosen.index("temperature")]:
+            yield Conflict("calibration", f"{made} of probabilities that 'temperature' then changes", f"name temperature before {name}")
+    try:
+        calibrations_of(experiment.model_copy(update={"calibration": tuple(c for c in experiment.calibration or () if c.name in CALIBRATIONS)}))
+    except FedILDError as error:
+        yield Conflict("calibration", error.rule, error.remedy)
     if reads_representation(experiment) and not has_representation(experiment):
         rule = f"the model {experiment.model.name!r} has no representation to measure distances in"
         yield Conflict("calibration", rule, "leave 'unfamiliar' out, or choose a network")

@@ -9,9 +9,6 @@ from shared_models.core.arrays import State
 from shared_models.experiment import Experiment
 from shared_models.phases import fit_of
 
-TOLD = ("patients", "threshold", "least", "most")
-"""Numbers of a fit that a card shows; all but the first two bound a probability."""
-
 
 def calibration_facts(experiment: Experiment, state: State) -> dict[str, Any]:
     """Return, by calibration, its knobs and what was found: a temperature, or the patients, the threshold and the bounds of the coverage.
@@ -31,7 +28,7 @@ def calibration_facts(experiment: Experiment, state: State) -> dict[str, Any]:
         if CALIBRATIONS[choice.name].cells is None:
             found[choice.name] = {"temperature": round(1 / float(fit["beta"][0]), 4)}
         else:
-            found[choice.name] = choice.knobs | {name: _shown(float(fit[name][0])) for name in TOLD}
+            found[choice.name] = choice.knobs | {name: _shown(float(fit[name][0])) for name in CALIBRATIONS[choice.name].told}
     return found
 
 

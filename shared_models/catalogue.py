@@ -73,6 +73,10 @@ def inputs_of(experiment: Experiment) -> int:
         return 1
     if not experiment.inputs.columns:
         raise BadChoice(f"model {experiment.model.name!r} reads a table", remedy='name its columns: inputs.columns = ["whole_haa_percent", ...]')
+    groups = experiment.model.knobs.get("groups")
+    if isinstance(groups, dict) and [name for _, names in sorted(groups.items()) for name in names] != list(experiment.inputs.columns):
+        rule = "model.groups, side by side in the alphabetical order of their names, are inputs.columns"
+        raise BadChoice(rule, value=sorted(groups), remedy="list the same columns in the same order in both")
     return len(columns_of(experiment))
 
 

@@ -122,6 +122,16 @@ class Preparation(Section):
         return sha256(canonical_json(self.model_dump(mode="json")).encode())
 
 
+ACQUISITION = frozenset(
+    {
+        *("kvp", "ma", "mas", "manufacturer", "maker", "vendor", "scanner", "scanner_model", "kernel", "kernel_class", "reconstruction_kernel"),
+        *("thickness", "thickness_mm", "slice_thickness", "slice_thickness_mm", "site", "hospital", "centre", "center"),
+        *("biopsy", "histology", "home_oxygen", "home_o2", "oxygen"),
+    }
+)
+"""Columns that are refused by default: shortcuts to the site, and what is only known once a diagnosis is (Mei et al. 2023 feed some of them)."""
+
+
 class Inputs(Section):
     """What a model sees: lung slices, a lung volume or a patch, in a window of Hounsfield units; or the named `columns` of a table.
 
@@ -131,8 +141,11 @@ class Inputs(Section):
     under the patient's one pseudonym; validation always reads the first.
 
     `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
-    `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row or takes the median of
-    the site's training patients.
+    `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row, takes the median of
+    the site's training patients, or with ``mask`` stays missing, for a model that says how it reads what is not known.
+
+    Columns of the scanner and of what follows a diagnosis (`ACQUISITION`: kVp, maker, kernel, slice thickness, biopsy, home oxygen) are refused
+    unless `acquisition_columns` is set: they tell the hospital or the answer, and not the disease.
 
     With `pixel_mm` slices are whole, not cut around the lungs: spread over the whole series, on square pixels of that size, centred in `size`.
     """
@@ -146,9 +159,17 @@ class Inputs(Section):
     mask_outside: bool = False
     columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
     visits: Literal["first", "all"] = "first"
-    missing: Literal["drop", "median"] = "drop"
+    missing: Literal["drop", "median", "mask"] = "drop"
     scale: Literal["none", "site", "range"] = "none"
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    acquisition_columns: bool | None = None
+
+    @model_validator(mode="after")
+    def _no_shortcuts(self) -> Inputs:
+        told = [name for name in self.columns if name.partition("=")[0].strip().casefold() in ACQUISITION]
+        if told and not self.acquisition_columns:
+            raise ValueError(f"columns {told} tell the scanner or what followed the diagnosis; leave them out, or set acquisition_columns = true")
+        return self
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> Inputs:
@@ -174,7 +195,7 @@ class Train(Section):
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
     `label_smoothing` spreads that share of each target evenly over all classes (Szegedy et al., CVPR 2016): less certain, better calibrated.
     `focal` multiplies each record's loss by ``(1 - p)`` to that power, p being the probability of its class (Lin et al., ICCV 2017; 2 is usual):
-    what is told rightly counts for less.
+    what is told rightly counts for less. `sampler` ``balanced`` draws the records of an epoch so that all classes of the site come equally often.
     `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision. `schedule` is the factor on the
     learning rate by round, a line of SCHEDULES: a name, or a table with its knobs; the first `warm_up` rounds rise to it.
     """
@@ -189,6 +210,7 @@ class Train(Section):
     class_weights: Literal["none", "balanced", "effective", "prior"] = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     focal: Annotated[float, Field(gt=0, le=10)] | None = None
+    sampler: Literal["balanced"] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["full", "mixed"] = "full"
 
@@ -375,6 +397,8 @@ class Experiment(Section):
             raise ValueError("train.focal reads a class's probability off its plain loss: leave train.label_smoothing out")
         if self.privacy.at_sites and self.train.focal is not None:
             raise ValueError("train.focal must be left out under [privacy]: private training clips each patient's plain loss")
+        if self.privacy.at_sites and self.train.sampler is not None:
+            raise ValueError("train.sampler must be left out under [privacy]: how often a patient is drawn would hang on the site's labels")
         if self.privacy.at_sites and (self.inputs.scale == "site" or self.inputs.missing == "median"):
             raise ValueError(
                 "inputs.scale = 'site' and missing = 'median' learn from all patients without noise; name public ranges: scale = 'range'"
@@ -419,6 +443,8 @@ class Experiment(Section):
                 raise ValueError("; ".join(faults_of(error, f"stages.{number}.train"))) from None
             if self.privacy.at_sites and train.class_weights != "none":
                 raise ValueError(f"stages.{number}.train.class_weights must be none under [privacy], as in [train]")
+            if self.privacy.at_sites and train.sampler is not None:
+                raise ValueError(f"stages.{number}.train.sampler must be left out under [privacy], as in [train]")
             if self.privacy.at_sites and train.focal is not None:
                 raise ValueError(f"stages.{number}.train.focal must be left out under [privacy], as in [train]")
         return self

@@ -86,6 +86,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"inputs.columns: {error}")
         if spec.task != experiment.data.target:
             found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
+        found += _gaps(experiment)
         kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
@@ -116,6 +117,21 @@ def faults(experiment: Experiment) -> list[str]:
         except FedILDError as error:
             found.append(f"simulation: {error}")
     return found
+
+
+def _gaps(experiment: Experiment) -> list[str]:
+    """Return which columns nobody can know: where missing values stay missing, a misspelt column would be missing in every patient."""
+    from client.cases.clinical import COLUMNS
+    from client.features import feature_names
+
+    if experiment.inputs.missing != "mask" or experiment.data.kind != "studies":
+        return []
+    try:
+        known = {*feature_names(experiment.preparation.features), *COLUMNS, "male", "ever_smoker"}
+    except FedILDError:
+        return []  # the feature family is named already
+    unknown = [name for name in experiment.inputs.columns if name not in known]
+    return [f"inputs.columns: {unknown} are neither features of preparation.features nor clinical columns; correct or remove them"] if unknown else []
 
 
 def _phases(experiment: Experiment) -> list[str]:

@@ -166,11 +166,23 @@ def predict(
     personal: Annotated[Path | None, typer.Option(help="Site TOML: apply the personal model that this site keeps beside the release.")] = None,
     site: Annotated[Path | None, typer.Option(help="The hospital's site TOML, for a release with ComBat.")] = None,
     explanation: Annotated[str, typer.Option(help="A name of `fedild list explanations`, auto for the first that applies, or none.")] = "auto",
+    patterns: Annotated[Path | None, typer.Option(help="Weights of a network of patterns, for the HRCT category by the rules.")] = None,
 ) -> None:
     """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
     from client.predict import predict_study
 
-    typer.echo(predict_study(study, bundle, out, personal=personal, site=site, explanation=explanation))
+    typer.echo(predict_study(study, bundle, out, personal=personal, site=site, explanation=explanation, patterns=patterns))
+
+
+@app.command(epilog="Example: fedild ensemble runs/a/bundle runs/b/bundle --out runs/ensemble")
+def ensemble(
+    bundles: Annotated[list[Path], typer.Argument(help="Released models of one experiment, run with different seeds.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+) -> None:
+    """Unite releases that differ in their seeds alone to a deep ensemble, whose members vote."""
+    from sim.deep_ensemble import write_ensemble
+
+    typer.echo(write_ensemble(bundles, out))
 
 
 @app.command("list", epilog="Example: fedild list models")

@@ -18,6 +18,7 @@ from shared_models.metrics.scoring import compare
 from sim.baselines import POOLED
 from sim.evidence import draw_pictures, run_facts
 from sim.one_shot import ONE_SHOT, calls_at_home, one_shot
+from sim.operating import judge_point
 from sim.pool import Pool
 from sim.run import Run
 from sim.settings import Phantoms, simulation_of
@@ -58,7 +59,10 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
         "rounds": experiment.federation.rounds,
         "wall_s": dict(run.clock.phases),
         "data": {"kind": "phantom", "note": PHANTOM_NOTE},
-        "federated": {"held_out": scored(away_answers["federated"]), "sites": {name: scored(home_answers[name]) for name in names}}
+        "federated": {
+            "held_out": scored(away_answers["federated"]) | judge_point(experiment, final, away, pool),
+            "sites": {name: scored(home_answers[name]) for name in names},
+        }
         | personal_part({name: scored(answer) for name, answer in zip(names, personal, strict=True) if answer is not None}),
         "local_only": {name: {"held_out": scored(away_answers[name])} for name in names},
         "pooled": {"held_out": scored(away_answers[POOLED])},

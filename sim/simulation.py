@@ -10,7 +10,6 @@ resumed run takes up where they end.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -165,6 +164,7 @@ def prepare_sites(experiment: Experiment, sites: list[Path], *, processes: int, 
     """Let every hospital's client prepare its studies."""
     from client.prepare import prepare_folder
     from client.site import Site
+    from sim.hospital.key import phantom_secret
 
     step = progress.bar("preparing studies")
     totals: dict[str, tuple[int, int]] = {}
@@ -178,7 +178,7 @@ def prepare_sites(experiment: Experiment, sites: list[Path], *, processes: int, 
             step(sum(d for d, _ in totals.values()), sum(t for _, t in totals.values()))
 
         # A hospital draws its key at random; a phantom's comes from the seed, so that pseudonyms and splits are the same in every run.
-        secret = hashlib.sha256(f"phantom key {experiment.seed} {site.site.name}".encode()).digest()
+        secret = phantom_secret(experiment.seed, site.site.name)
         folder, clinical = site.path(site.site.inbox), site.path(site.site.clinical)
         drawn = None if site.site.annotations is None else site.path(site.site.annotations)
         prepare_folder(

@@ -156,6 +156,11 @@ def _fitted(phase: Phase, state: State, sites: list[str]) -> State:
     return state
 
 
+def records_at(sites: list[str], experiment: Experiment, state: State) -> Records:
+    """Return all labelled records of sites together, as the model sees them under a state."""
+    return Records.join([_records(site, experiment, state, "all") for site in sites])
+
+
 def _records(site: str, experiment: Experiment, state: State, part: str) -> Records:
     place = Site.load(site)
     if part == "all":

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from shared_models.blocks.spec import Grouping
 from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import MODELS, build
-from shared_models.core.choices import pick
+from shared_models.core.choices import knobs_of, pick
 from shared_models.core.errors import Refused
 from shared_models.experiment import Experiment
+from shared_models.statistics import STATISTICS
 
 if TYPE_CHECKING:
     from client.site import Policy
@@ -67,6 +68,20 @@ def _statistics(experiment: Experiment, policy: Policy) -> Refused | None:
     return None if wrong is None else _not_listed("statistics", wrong, policy.statistics, "E_POLICY_STATISTIC")
 
 
+def _known(experiment: Experiment, policy: Policy) -> Refused | None:
+    least = policy.least_per_class(summed=experiment.federation.secure_sum is not None)
+    for choice in experiment.statistics or ():
+        knob = knobs_of(STATISTICS[choice.name].build).get("least") if choice.name in STATISTICS else None
+        if knob is not None and choice.knobs.get("least", knob.default) < least:
+            return Refused(
+                "a column's mean is of as many patients as stand behind a number of this site",
+                value=f"{choice.name}: least",
+                remedy=f"least = {least}",
+                code="E_POLICY_STATISTIC",
+            )
+    return None
+
+
 def _cells(experiment: Experiment, policy: Policy) -> Refused | None:
     least = policy.least_per_class(summed=experiment.federation.secure_sum is not None)
     for choice in experiment.calibration or ():
@@ -74,7 +89,7 @@ def _cells(experiment: Experiment, policy: Policy) -> Refused | None:
         if (
             spec is not None
             and spec.cells is not None
-            and getattr(pick(CALIBRATIONS, choice, kind="calibration", get=lambda spec: spec.build)(2), "least", 0) < least
+            and getattr(pick(CALIBRATIONS, choice, kind="calibration", get=lambda spec: spec.build)(len(experiment.data.classes)), "least", 0) < least
         ):
             return Refused(
                 "a cell of scores holds as many patients as stand behind a number of this site",
@@ -154,6 +169,7 @@ RULES: tuple[Callable[[Experiment, Policy], Refused | None], ...] = (
     _task,
     _strategy,
     _statistics,
+    _known,
     _cells,
     _leaves,
     _secure_sum,

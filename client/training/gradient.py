@@ -23,6 +23,7 @@ from client.training.objective import aims_of, augmented, own_losses
 from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.records import Records
 from client.training.rule import Plain, Rule
+from client.training.sampling import order_of
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
@@ -110,7 +111,7 @@ def fit_gradient(
     for step in range(done + 1, count + 1):
         rule.step = step
         if not order:
-            order = torch.randperm(len(records), generator=generator).tolist()
+            order = order_of(records.labels, generator, train.sampler)
         chosen, order = order[: train.batch], order[train.batch :]
         batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32))
         batch, aims = augmented(batch, aims_of(records, chosen), augment, generator, unit_hu)

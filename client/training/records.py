@@ -133,7 +133,7 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path, *
 
 def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path, see: See | None) -> np.ndarray:
     if spec.takes == "table":
-        return table_row(visit, experiment.inputs.columns)
+        return table_row(visit, experiment.inputs.columns, gaps=reads_gaps(experiment))
     stored = load(workspace / visit.prepared)
     refuse_gaps(stored, spec)
     seen = stored.prepared if see is None else see(stored.prepared)
@@ -170,17 +170,44 @@ def image_of(prepared: Prepared, spec: ModelSpec, inputs: Inputs) -> np.ndarray:
     raise BadCohort(f"a model that takes a {spec.takes} cannot read studies", remedy="choose a model that takes slices, a volume or a table")
 
 
-def table_row(visit: Visit, columns: Sequence[str]) -> np.ndarray:
-    """Return the named features and clinical variables of a visit, shape (columns,) in float64.
+def reads_gaps(experiment: Experiment) -> bool:
+    """Say whether missing values stay missing in the experiment's table.
 
     Raises
     ------
     BadCohort
-        A column that is neither a feature nor a clinical number, or a missing value.
+        They should, and the model cannot read them.
+    """
+    if experiment.inputs.missing != "mask":
+        return False
+    if not spec_of(experiment.model).takes_missing:
+        raise BadCohort("missing = 'mask' needs a model that reads what is missing", value=experiment.model.name, remedy="choose 'multimodal'")
+    return True
+
+
+def table_row(visit: Visit, columns: Sequence[str], *, gaps: bool = False) -> np.ndarray:
+    """Return the named features and clinical variables of a visit, shape (columns,) in float64.
+
+    Parameters
+    ----------
+    visit : Visit
+        Of a patient.
+    columns : sequence of str
+        Which.
+    gaps : bool
+        Leave NaN where a value is missing.
+
+    Raises
+    ------
+    BadCohort
+        A column that is neither a feature nor a clinical number, or without `gaps` a missing value.
     """
     row = []
     for column in columns:
         value = visit.features.get(column, visit.clinical.get(column))
+        if gaps and (value is None or (isinstance(value, int | float) and math.isnan(value))):
+            row.append(math.nan)
+            continue
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise BadCohort(f"column {column!r} must be a number for every patient", value=value, remedy="leave the column or the patient out")
         row.append(float(value))

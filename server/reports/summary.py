@@ -41,7 +41,7 @@ def sentences(record: Record) -> list[str]:
     if headline and federated and headline in federated.cells:
         said += _unseen(record, federated, headline)
         said += _compared(record, headline, federated, pooled, mean)
-    said += _between_sites(record, headline) + _personal(record, headline) + _calibration(federated)
+    said += _between_sites(record, headline) + _personal(record, headline) + _calibration(federated) + _operating(federated)
     said += [f"Released is {record.run['released']}."] if record.run.get("released") else []
     said += round_notes(record) or ([f"All {len(record.rounds)} rounds ran with every hospital."] if record.rounds else [])
     return [sentence.replace(" %", "\N{NO-BREAK SPACE}%") for sentence in said]
@@ -157,6 +157,13 @@ def _calibration(federated: Arm | None) -> list[str]:
     if not cell or cell["value"] is None:
         return []
     return [f"Its stated probabilities were off by {shown(100 * cell['value'], 0)} percentage points on average."]
+
+
+def _operating(federated: Arm | None) -> list[str]:
+    """Say what the frozen threshold does on the unseen hospital."""
+    cells = {name: federated.cells.get(f"{name}_at_operating_point") for name in ("sensitivity", "specificity")} if federated else {}
+    told = [f"a {name} of {interval_text(cell)} on {cell['n']}" for name, cell in cells.items() if cell and cell["value"] is not None]
+    return [f"The operating point that the training hospitals froze has there {listed(told)}."] if told else []
 
 
 def refusal_words() -> dict[str, str]:

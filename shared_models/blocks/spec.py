@@ -68,6 +68,8 @@ class ModelSpec:
     least_px: int = 1
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=dict)
     summed_only: bool = False
+    takes_missing: bool = False
+    """Whether a row of a table may hold NaN where a value is missing (``inputs.missing = "mask"``)."""
     tells_classes: bool = False
     """Whether its sums tell, in clear, how many patients a class has: a site then trains without classes of too few."""
 

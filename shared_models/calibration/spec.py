@@ -60,6 +60,8 @@ class CalibrationSpec:
         The array of a contribution that counts patients by cell: a site sends none with too few in a cell.
     counts : mapping
         Arrays of a contribution that are numbers of records, as in `ModelSpec`.
+    told : tuple of str
+        Numbers of the fit that a card shows.
     """
 
     build: Callable[..., Calibration]
@@ -68,6 +70,7 @@ class CalibrationSpec:
     source: str
     cells: str | None = None
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=lambda: {"n": "all"})
+    told: tuple[str, ...] = ("patients", "threshold", "least", "most")
 
     @property
     def rounds(self) -> int:

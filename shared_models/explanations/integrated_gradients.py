@@ -77,6 +77,9 @@ def integrated_gradients(
 SPEC = ExplanationSpec(
     integrated_gradients,
     frozenset({"slices", "volume", "patch", "table"}),
-    lambda subject: subject.network is not None and (subject.takes != "table" or subject.background is not None),
+    lambda subject: (
+        subject.network is not None
+        and (subject.takes != "table" or (subject.background is not None and not np.isnan(subject.background).any()))  # no line leads from not known
+    ),
     source="Sundararajan, Taly & Yan, Axiomatic attribution for deep networks, ICML 2017",
 )

@@ -15,6 +15,7 @@ from shared_models.networks import (
     mil_cnn,
     mobile_unet_v3,
     mufinet,
+    multimodal,
     patch_cnn,
     pmff_net,
     resnet,
@@ -49,4 +50,5 @@ NETWORKS: dict[str, ModelSpec] = {
     "ild_cnn": ild_cnn.SPEC,
     # tables
     "linear": linear.SPEC,
+    "multimodal": multimodal.SPEC,
 }

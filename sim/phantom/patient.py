@@ -216,21 +216,42 @@ def _extend_to_rim(hu: Floats, body: Template, cover: np.ndarray, lung: np.ndarr
 def _lay_tubes(hu: Floats, body: Template, labels: Mask, traction: float) -> None:
     """Lay vessels and airways over the parenchyma; fibrosis pulls its airways open."""
     wall, lumen = body.wall, body.lumen
-    fibrous = np.isin(labels, [lesion.code for lesion in LESIONS.values() if lesion.fibrosis])
-    if traction > 0 and fibrous.any():
-        dense = ndimage.uniform_filter(body.spread(fibrous.astype(np.float32)), size=max(3, round(12.0 / body.grid_mm)))
-        middle = (body.airways.start + body.airways.end) / 2
-        voxel = np.rint((middle - [axis[0] for axis in body.axes_mm]) / body.grid_mm).astype(int)
-        local = dense[tuple(np.clip(voxel, 0, np.array(body.box_shape) - 1).T)]
-        keep = (local > 0.25) & (body.airways.level <= AIRWAY_LEVELS + 3)
+    keep, factor = _pulled_open(body, labels, traction)
+    if keep.any():
         widened = body.airways.where(keep)
-        widened = widened.with_radius(np.maximum(widened.radius, 0.7) * (1 + 1.2 * traction * local[keep]))
+        widened = widened.with_radius(np.maximum(widened.radius, 0.7) * factor)
         thick = widened.with_radius(1.2 * widened.radius + 0.3)
         lumen = np.maximum(lumen, body.gather(paint(widened, body.axes_mm, ripple=0.2)))
         wall = np.maximum(np.maximum(wall, lumen), body.gather(paint(thick, body.axes_mm, ripple=0.2)))
     hu += body.vessel * (VESSEL - hu)
     hu *= 1 - wall
     hu += (wall - lumen) * WALL + lumen * LUMEN
+
+
+def _pulled_open(body: Template, labels: Mask, traction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which airways lie in fibrosis, and the factor on the radius of each of these."""
+    fibrous = np.isin(labels, [lesion.code for lesion in LESIONS.values() if lesion.fibrosis])
+    if traction <= 0 or not fibrous.any():
+        return np.zeros(len(body.airways.level), bool), np.zeros(0)
+    dense = ndimage.uniform_filter(body.spread(fibrous.astype(np.float32)), size=max(3, round(12.0 / body.grid_mm)))
+    middle = (body.airways.start + body.airways.end) / 2
+    voxel = np.rint((middle - [axis[0] for axis in body.axes_mm]) / body.grid_mm).astype(int)
+    local = dense[tuple(np.clip(voxel, 0, np.array(body.box_shape) - 1).T)]
+    keep = (local > 0.25) & (body.airways.level <= AIRWAY_LEVELS + 3)
+    return keep, 1 + 1.2 * traction * local[keep]
+
+
+def traction_index(phantom: Phantom) -> float:
+    """Return the mean area of the airway lumina that lie in fibrosis over the area that they would have without it; 1 where none does.
+
+    Examples
+    --------
+    >>> traction_index(make_phantom("normal", seed=0, grid_mm=6.0))
+    1.0
+    """
+    body = body_template(phantom.body, phantom.spacing_mm[0])
+    _, factor = _pulled_open(body, body.gather(phantom.labels[body.box]), CLASSES[phantom.klass].traction)
+    return float((factor**2).mean()) if len(factor) else 1.0
 
 
 def _whole(body: Template, values: Mask) -> Mask:

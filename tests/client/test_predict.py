@@ -23,15 +23,18 @@ from client.cases.volume import Volume
 from client.pictures import draw_slice, seen_slices
 from client.predict import predict_study
 from client.prepare import prepare_folder
+from client.segmentation.network import Normalisation, save_weights
 from client.training import PREDICTORS
 from client.training.gradient import network_of
 from client.training.personal_models import keep_beside
 from client.training.records import records_of, slice_numbers, slices_of
 from shared_models.bundle import load_bundle, write_bundle
 from shared_models.catalogue import initial_state, inputs_of
-from shared_models.core.choices import Choice
-from shared_models.core.errors import BadBundle, BadInput, BadStudy
+from shared_models.core.choices import Choice, pick
+from shared_models.core.errors import BadBundle, BadInput, BadState, BadStudy
+from shared_models.ensemble import Member, join
 from shared_models.experiment import Data, Experiment, Inputs, Preparation
+from shared_models.networks.segmentation import SEGMENTATION_NETWORKS
 from shared_models.phases import start_of
 from sim.phantom.patient import make_phantom
 from sim.scanner.dicom import Identity, write_series
@@ -308,6 +311,72 @@ def test_a_release_without_the_fit_of_its_calibration_is_refused(study: Path, tm
     write_bundle(tmp_path / "b", state=initial_state(EXPERIMENT.model, inputs=1, outputs=3, seed=0), experiment=experiment, card={})
     with pytest.raises(BadBundle, match="weights must fit"):
         predict_study(study, tmp_path / "b", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("probability", "word"), [(0.0, "positive"), (1.0, "negative")])
+def test_a_release_with_an_operating_point_says_on_which_side_a_patient_is(study: Path, tmp_path: Path, probability: float, word: str) -> None:
+    experiment = EXPERIMENT.model_copy(update={"calibration": (Choice.model_validate({"name": "operating_point", "label": 1}),)})
+    state = initial_state(experiment.model, inputs=1, outputs=3, seed=3) | start_of(experiment)
+    ours = {"threshold": probability, "rest": 40.0, "rest_below": 35.0, "positives": 20.0, "positives_above": 17.0}
+    state |= {f"calibration/operating_point/{name}": np.array([value]) for name, value in ours.items()}
+    write_bundle(tmp_path / "b", state=state, experiment=experiment, card={"trained_on": "phantoms"})
+    found, page = outcome(study, tmp_path / "b", tmp_path / "out")
+    (series,) = found["series"]
+    said = series["calibration"]["operating_point"]
+    assert said["label"] == "UIP" and said["probability"] == pytest.approx(series["probabilities"]["UIP"])
+    assert said["exceeded"] == (word == "positive") and said["specificity"] == [35, 40] and said["sensitivity"] == [17, 20]
+    assert f"<b>UIP: {word}</b>" in page and "35 of 40 patients without it" in page and "17 of 20 with it" in page
+
+
+def test_the_category_needs_a_pattern_map(study: Path, tmp_path: Path) -> None:
+    found, page = outcome(study, bundle_of(tmp_path / "b"), tmp_path / "out")
+    assert found["series"][0]["category"] == {"category": None, "needs": "a pattern map"} and "needs a pattern map" in page
+
+
+def test_a_network_of_patterns_gives_extents_and_a_category(study: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    knobs = Choice.model_validate({"name": "unet", "widths": [8, 12, 16]})
+    network = pick(SEGMENTATION_NETWORKS, knobs, kind="network", get=lambda spec: spec.build)(1, 8)
+    weights = {key: value.numpy() for key, value in network.state_dict().items()}
+    digest = save_weights(tmp_path / "patterns.safetensors", weights, Normalisation(network=knobs, outputs=8, pixel_mm=6.5))
+    page = predict_study(study, bundle_of(tmp_path / "b"), tmp_path / "out", patterns=tmp_path / "patterns.safetensors").read_text()
+    (series,) = json.loads((tmp_path / "out" / "prediction.json").read_text())["series"]
+    said = series["category"]
+    assert said["needs"] is None and said["network"] == digest and set(said["extents"]) >= {"whole", "upper", "lower", "subpleural"}
+    assert said["measures"]["traction_index"] is None and said["measures"]["mosaic"] is None  # a map holds neither
+    measures = {name: value for name, value in said["measures"].items() if name.endswith("_percent")}
+    assert {name.removesuffix("_percent"): value for name, value in measures.items()} == pytest.approx(said["extents"]["whole"], abs=1e-3)
+    assert (said["category"] is None) == bool(said["open"])
+    assert "HRCT category by rules" in page and (said["category"] is not None or "Insufficient data" in page)
+    two = save_weights(tmp_path / "lung.safetensors", weights, Normalisation(network=knobs, outputs=2, pixel_mm=6.5))
+    assert two
+    with pytest.raises((BadInput, BadState)):
+        predict_study(study, tmp_path / "b", tmp_path / "out", patterns=tmp_path / "lung.safetensors")
+    with pytest.raises(BadInput, match="must be a file"):
+        predict_study(study, tmp_path / "b", tmp_path / "out", patterns=tmp_path / "none.safetensors")
+
+
+def test_an_ensemble_says_how_much_its_members_disagree(study: Path, tmp_path: Path) -> None:
+    states = [load_bundle(bundle_of(tmp_path / "m")).state for _ in range(2)]
+    for key in [key for key in states[1] if key.startswith("head")]:
+        states[1] = {**states[1], key: -states[1][key]}
+    write_bundle(tmp_path / "b", state=join([Member(1, state) for state in states]), experiment=EXPERIMENT, card={"trained_on": "phantoms"})
+    found, page = outcome(study, tmp_path / "b", tmp_path / "out")
+    assert 0.001 < found["series"][0]["disagreement"] <= np.log(2) and "members of this ensemble disagree" in page
+    alone, page = outcome(study, tmp_path / "m", tmp_path / "out2")
+    assert alone["series"][0]["disagreement"] is None and "members of this ensemble" not in page
+
+
+def test_a_fusion_model_predicts_from_a_ct_alone(study: Path, tmp_path: Path) -> None:
+    groups = {"ct": ["whole_mld_hu", "whole_haa_percent"], "lung_function": ["fvc_percent"]}
+    model = Choice.model_validate({"name": "multimodal", "groups": groups, "width": 8, "hidden": 8})
+    inputs = Inputs(columns=("whole_mld_hu", "whole_haa_percent", "fvc_percent"), missing="mask")
+    experiment = EXPERIMENT.model_copy(update={"model": model, "inputs": inputs})
+    found, page = outcome(study, bundle_of(tmp_path / "b", experiment), tmp_path / "out")
+    (series,) = found["series"]
+    assert series["columns"]["fvc_percent"] is None and series["columns"]["whole_mld_hu"] == pytest.approx(series["quantification"]["whole_mld_hu"])
+    assert series["explanation"]["method"] == "shapley" and series["explanation"]["columns"]["fvc_percent"] == 0
+    assert "<td>missing</td>" in page
 
 
 def test_a_map_is_brightest_where_its_heat_is() -> None:

@@ -30,6 +30,7 @@ TINY: dict[str, dict[str, Any]] = {
     "unet": {"widths": [4, 8]},
     "unet_plus_plus": {"widths": [4, 8, 8]},
     "hrnet": {"widths": [4, 8]},
+    "multimodal": {"groups": {"ct": ["c1", "c2"], "pft": ["c3", "c4"]}, "width": 8, "hidden": 8, "dropout": 0.0, "modality_dropout": 0.0},
     "forest": {"trees": 15, "min_leaf": 1},
     "logistic": {"ridge": 0.1},
     "boosting": {"trees": 6, "depth": 1, "bins": 8, "min_leaf": 1},

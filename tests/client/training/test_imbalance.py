@@ -10,6 +10,7 @@ from client.training.gradient import fit_gradient, predict_gradient
 from client.training.imbalance import class_weights, focused
 from client.training.records import Records
 from client.training.rules import Plain
+from client.training.sampling import order_of
 from shared_models.catalogue import initial_state
 from shared_models.core.choices import Choice
 from shared_models.experiment import Data, Experiment, Inputs, Privacy, Train
@@ -64,14 +65,23 @@ def test_the_knobs_reach_the_training() -> None:
     assert fit(class_weights="effective") > plain + 0.1
     assert fit(class_weights="balanced") > fit(class_weights="effective")
     assert abs(fit(focal=2.0) - plain) > 0.01
+    assert fit(sampler="balanced") > plain + 0.1
 
 
-def test_private_training_refuses_the_focal_loss() -> None:
-    with pytest.raises(ValueError, match=r"train\.focal must be left out"):
+def test_a_balanced_epoch_meets_classes_equally_often_and_a_plain_one_each_record_once() -> None:
+    labels = np.repeat([0, 2], [95, 5])
+    drawn = np.concatenate([order_of(labels, torch.Generator().manual_seed(seed), "balanced") for seed in range(40)])
+    assert abs((labels[drawn] == 2).mean() - 0.5) < 0.03 and set(drawn.tolist()) == set(range(100))
+    assert sorted(order_of(labels, torch.Generator().manual_seed(0), None)) == list(range(100))
+
+
+@pytest.mark.parametrize("knob", ["focal", "sampler"])
+def test_private_training_refuses_what_reads_labels(knob: str) -> None:
+    with pytest.raises(ValueError, match=rf"train\.{knob} must be left out"):
         Experiment(
             name="x",
             data=Data(classes=("a", "b")),
             model=Choice(name="linear"),
-            train=Train(focal=2.0),
+            train=Train.model_validate({"focal": {"focal": 2.0}, "sampler": {"sampler": "balanced"}}[knob]),
             privacy=Privacy(unit="patient", noise_multiplier=1.0),
         )
