@@ -333,6 +333,9 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
     if spec_of(experiment.model).task == "segmentation":
         rule = "a release that labels pixels says nothing of a patient"
         raise BadInput(rule, value=experiment.name, remedy="make it the segmenter of a preparation: fedild segmenter BUNDLE --out FILE")
+    if experiment.data.target == "reconstruction":
+        remedy = "start a diagnosis model from it: [model.weights]"
+        raise BadInput("a network that learnt without labels names no disease", value=experiment.name, remedy=remedy)
     missing = sorted(set(experiment.inputs.columns) - {*feature_names(preparation.features), *FROM_HEADER})
     if (
         missing

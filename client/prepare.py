@@ -31,7 +31,7 @@ from client.dicom.read import Reading, read_series
 from client.dicom.residue import residue
 from client.dicom.scan import Series, group, list_files
 from client.dicom.slices import Dismissed, SliceFile
-from client.features import FEATURES, doubled
+from client.features import FEATURES, READY, doubled
 from client.features.densitometry import densitometry
 from client.intake.batch import stamp_of, take_in, worked_off
 from client.intake.queue import Queue
@@ -263,18 +263,22 @@ def _drawn_for(series: Series, annotations: Path | None) -> list[str]:
 
 
 def check_preparation(preparation: Preparation) -> None:
-    """Check that every step, segmenter and feature family exists and takes its knobs, before any file is read.
+    """Check that every step, segmenter and feature family exists, takes its knobs and has the files it names, before any study is read.
 
     Raises
     ------
     BadChoice
         Naming the entry and what was probably meant; or two families that give the same columns.
+    BadInput, BadState
+        E_WEIGHTS: the weights of a feature family are not there, are others, or do not fit.
     """
     pick(SEGMENTERS, preparation.segmenter, kind="segmenter")
     for choice in preparation.steps:
         pick(STEPS, choice, kind="step")
     for choice in preparation.features:
         pick(FEATURES, choice, kind="feature family")
+        if choice.name in READY:
+            pick(READY, choice, kind="feature family")()
     if twice := doubled(preparation.features):
         raise BadChoice("every feature must have a column of its own", value=twice[:3], remedy="list a feature family once")
 

@@ -45,7 +45,7 @@ def patch_records(site: Site, experiment: Experiment) -> Records:
 def cohort_of(site: Site, experiment: Experiment) -> Cohort:
     """Return the site's prepared patients that carry one of the experiment's classes, after its merging of labels.
 
-    Of survival these are the patients whose time and event are known.
+    Of survival these are the patients whose time and event are known, of reconstruction all of them.
     """
     cohort = Cohort.load(site.workspace / "cohort.json")
     merge, classes = experiment.data.merge, experiment.data.classes
@@ -55,6 +55,8 @@ def cohort_of(site: Site, experiment: Experiment) -> Cohort:
     if experiment.data.target == "segmentation":  # of one class all: their split is by patient alone, whatever the diagnosis
         drawn = [case for case in cohort.cases if experiment.data.annotation == "lung" or is_annotated(site.workspace / case.visits[0].prepared)]
         return Cohort(tuple(replace(case, label=classes[0]) for case in drawn), classes)
+    if experiment.data.target == "reconstruction":
+        return Cohort(tuple(replace(case, label=classes[0]) for case in cohort.cases), classes)
     cases = [replace(case, label=merge.get(case.label or "", case.label)) for case in cohort.cases]
     return Cohort(tuple(case for case in cases if case.label in classes), classes)
 
@@ -176,6 +178,8 @@ def measure(experiment: Experiment, state: State, records: Records) -> dict[str,
     spec = spec_of(experiment.model)
     if spec.task == "segmentation":
         return _measure_pixels(experiment, state, records)
+    if spec.task == "reconstruction":
+        return {"val_loss": Measured(objective_loss(experiment, state, records), len(records)), "val_cases": Measured(len(records), len(records))}
     probabilities = PREDICTORS[spec.fit](experiment, state, records)
     if spec.task == "survival":
         found = score_survival(records.outcome, probabilities[:, 0], bootstrap=0)["harrell_c"]

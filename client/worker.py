@@ -27,6 +27,7 @@ from client.privacy.quiet import quiet
 from client.privacy.secure_sum.member import Member
 from client.privacy.secure_sum.summand import STAGES, answer_stage, sealing
 from client.privacy.support import check_groups, support_of, supported
+from client.rested import whole_job
 from client.selection import measure, received_loss
 from client.site import Site
 from client.statistics import seen_records
@@ -124,6 +125,7 @@ class Worker:
             self.guards.ledger.check_receipt(job.receipts.get(self.site.site.name, ""))
         enforce(experiment, policy)
         phase = phase_at(experiment, job.round) if job.kind == "fit" else training_of(experiment)
+        job = whole_job(job, phase, self.site.workspace)
         settings, fitting = phase.settings, phase.number if job.kind == "fit" else None
         spec = phase.spec if fitting is not None and phase.spec else spec_of(experiment.model)
         received = trained(job.state)

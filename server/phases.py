@@ -11,6 +11,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import FedILDError
 from shared_models.experiment import Experiment
+from shared_models.lora import lora_of
 from shared_models.phases import Phase, calibrations_of, phases_of, reads_representation, statistics_of, training_of
 from shared_models.representation import has_representation
 from shared_models.statistics import STATISTICS
@@ -48,7 +49,7 @@ def phase_conflicts(experiment: Experiment) -> list[Conflict]:
     >>> [str(conflict) for conflict in phase_conflicts(Experiment(name="x", model=Choice(name="logistic"), **settings))]
     ["statistics: 'landmarks' changes images, and the model 'logistic' reads none; leave it out, or choose a model of slices or volumes"]
     """
-    return [*_together(experiment), *_statistics(experiment), *_stages(experiment), *_calibrations(experiment)]
+    return [*_together(experiment), *_statistics(experiment), *_stages(experiment), *_calibrations(experiment), *_lora(experiment)]
 
 
 def strategy_in_words(experiment: Experiment) -> str:
@@ -163,6 +164,18 @@ def _calibrations(experiment: Experiment) -> Iterator[Conflict]:
     if strategy is not None and strategy.name in PERSONAL:
         rule = f"{strategy.name!r} gives every site a model of its own, and one calibration fits none of them"
         yield Conflict("calibration", rule, "leave [[calibration]] out, or choose another strategy")
+
+
+def _lora(experiment: Experiment) -> Iterator[Conflict]:
+    if lora_of(experiment.model) is None:
+        return
+    if experiment.privacy.unit != "none":
+        yield Conflict("model.lora", "under [privacy] noise falls on every array", "leave one of them out")
+    for choice in dict.fromkeys(stage.strategy.name for stage in (experiment, *(experiment.stages or ())) if stage.strategy is not None):
+        if choice in PERSONAL:
+            yield Conflict("model.lora", f"{choice!r} says itself what is trained where", "choose another strategy, or leave [model.lora] out")
+        elif choice in ALONE:
+            yield Conflict("model.lora", f"{choice!r} makes rounds in which all of a network travels", "choose another strategy")
 
 
 def _private(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared_models.blocks.spec import ModelSpec
@@ -10,13 +11,15 @@ from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, look_up, pick
 from shared_models.core.errors import BadChoice
 from shared_models.experiment import Experiment
+from shared_models.lora import adapted, lora_of, without_lora
 from shared_models.networks import NETWORKS
+from shared_models.networks.pretraining import PRETRAINING
 from shared_models.networks.segmentation import TRAINED_SEGMENTERS
 from shared_models.phases import columns_of
 from shared_models.pretrained import load_weights, normalise
 from shared_models.weights import parted
 
-MODELS: dict[str, ModelSpec] = NETWORKS | TRAINED_SEGMENTERS | CLASSICAL
+MODELS: dict[str, ModelSpec] = NETWORKS | TRAINED_SEGMENTERS | PRETRAINING | CLASSICAL
 
 
 def spec_of(choice: Choice) -> ModelSpec:
@@ -24,10 +27,24 @@ def spec_of(choice: Choice) -> ModelSpec:
     return look_up(MODELS, choice.name, kind="model")
 
 
-def source_of(choice: Choice) -> str:
-    """Return where the model comes from, for the card: its paper, and the weights that it starts from with their licence."""
-    weights = parted(choice)[1]
+def source_of(choice: Choice, features: Iterable[Choice] = ()) -> str:
+    """Return where the model comes from, for the card: its paper, and the weights that it, or the features it reads, start from.
+
+    Examples
+    --------
+    >>> source_of(Choice(name="logistic"), [Choice(name="embedding", weights="random")]).split("; ")[-1]
+    "features 'embedding' of an encoder with RANDOM weights: nobody trained it"
+    """
+    weights, lora = parted(choice)[1], lora_of(choice)
     started = "" if weights is None else f"; started from weights of SHA-256 {weights.sha256}, licence {weights.licence}"
+    if lora is not None:
+        started += f"; only additions of rank {lora.rank} to {', '.join(lora.layers)}, and {', '.join(lora.also)}, were trained (LoRA)"
+    for family in features:
+        given = family.knobs.get("weights")
+        if given == "random":
+            started += f"; features {family.name!r} of an encoder with RANDOM weights: nobody trained it"
+        elif isinstance(given, Mapping):
+            started += f"; features {family.name!r} of an encoder with weights of SHA-256 {given.get('sha256')}, licence {given.get('licence')}"
     return spec_of(choice).source + started
 
 
@@ -52,6 +69,10 @@ def build(choice: Choice, *, inputs: int, outputs: int) -> Any:
     >>> build(Choice(name="logistic", ridge=2.0), inputs=3, outputs=2).ridge
     2.0
     """
+    if (lora := lora_of(choice)) is not None:
+        if spec_of(choice).fit != "gradient":
+            raise BadChoice("only a network has layers to adapt", value=choice.name, remedy="remove [model.lora]")
+        return adapted(build(without_lora(choice), inputs=inputs, outputs=outputs), lora)
     plain, weights = parted(choice)
     make = pick(MODELS, plain, kind="model", get=lambda spec: spec.build)
     if weights is None:
@@ -94,7 +115,9 @@ def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> St
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build(choice, inputs=inputs, outputs=outputs)
-    if (weights := parted(choice)[1]) is not None:
-        load_weights(model, weights)
+        model = build(without_lora(choice), inputs=inputs, outputs=outputs)
+        if (weights := parted(choice)[1]) is not None:
+            load_weights(model, weights)
+        if (lora := lora_of(choice)) is not None:
+            adapted(model, lora)
     return {key: value.numpy() for key, value in model.state_dict().items()}  # the model is gone: its memory is the state's now

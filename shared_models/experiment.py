@@ -4,7 +4,7 @@ name, title, seed
 [data]         studies, patches or a table; the classes, where the label stands
 [preparation]  grid, steps, lung segmenter, features         (client/preprocessing, segmentation, features)
 [inputs]       what a model sees of a prepared study
-[model]        a line of MODELS and its knobs; [model.weights] to start from published weights
+[model]        a line of MODELS and its knobs; [model.weights] to start from published weights, [model.lora] to train little of them
 [[statistics]] lines of STATISTICS that the sites sum before training  (`shared_models/phases`)
 [train]        local epochs, batch, optimiser, augmentation
 [[stages]]     rounds of training after one another, with other settings, or of some layers only
@@ -24,14 +24,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from shared_models.columns import spelled_out
 from shared_models.core.choices import Choice, Section, apply_overrides, faults_of, load_over, validated
 from shared_models.core.errors import BadChoice
 from shared_models.core.files import canonical_json, sha256
+from shared_models.lora import lora_of
 from shared_models.patterns import PATTERNS
 from shared_models.schedules import factor_of, schedule_of
 from shared_models.weights import parted
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+
+UNLABELLED = ("image", "none")
+"""The classes of target ``reconstruction``: all images are of the first one."""
 
 
 class Data(Section):
@@ -47,11 +52,13 @@ class Data(Section):
     Target ``segmentation`` learns a class of every pixel: with `annotation` ``lung`` those of the prepared lung mask (background, lung), with
     ``patterns`` those that readers have drawn inside it, the first class being healthy lung. Its classes are names of `PATTERNS` and what `merge`
     makes of them (``{reticulation = "fibrosis", honeycombing = "fibrosis"}``); a pattern that is neither teaches nothing.
+
+    Target ``reconstruction`` learns from images alone: every prepared patient takes part, with or without a label, and `classes` is left out.
     """
 
     kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
-    target: Literal["diagnosis", "survival", "segmentation"] = "diagnosis"
+    target: Literal["diagnosis", "survival", "segmentation", "reconstruction"] = "diagnosis"
     annotation: Literal["lung", "patterns"] | None = None
     label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
@@ -66,10 +73,14 @@ class Data(Section):
         if isinstance(value, Mapping) and value.get("target") == "segmentation":
             lung = value.get("annotation", "patterns") == "lung"
             return {"annotation": "patterns", "classes": ("background", "lung") if lung else tuple(PATTERNS), **value}
+        if isinstance(value, Mapping) and value.get("target") == "reconstruction":
+            return {"classes": UNLABELLED, **value}
         return value
 
     @model_validator(mode="after")
     def _target_fits(self) -> Data:
+        if self.target == "reconstruction" and (self.classes != UNLABELLED or self.merge or self.kind != "studies"):
+            raise ValueError("target = 'reconstruction' learns from images without labels: leave classes and merge out, and read studies")
         if self.target != "survival" and (self.time is not None or self.event is not None):
             raise ValueError("time and event are columns of target = 'survival'; leave them out")
         if self.target == "survival" and (len(self.classes) != 2 or self.merge or self.kind == "patches"):
@@ -137,8 +148,8 @@ class Inputs(Section):
 
     `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
     variables (``age``, ``fvc_percent``), or columns of the site's own table and indicators of their values (``cp=2``): named here, so that
-    every site builds the same table and the approver sees what it holds. `visits` ``all`` makes every visit of a patient a training record
-    under the patient's one pseudonym; validation always reads the first.
+    every site builds the same table and the approver sees what it holds; ``embedding_000..embedding_511`` is short for all of these. `visits`
+    ``all`` makes every visit of a patient a training record under the patient's one pseudonym; validation always reads the first.
 
     `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
     `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row, takes the median of
@@ -170,6 +181,11 @@ class Inputs(Section):
         if told and not self.acquisition_columns:
             raise ValueError(f"columns {told} tell the scanner or what followed the diagnosis; leave them out, or set acquisition_columns = true")
         return self
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns_are_spelled_out(cls, columns: Any) -> Any:
+        return spelled_out(columns)
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> Inputs:
@@ -377,6 +393,7 @@ class Experiment(Section):
     def _weights_are_sound(cls, model: Choice) -> Choice:
         try:
             parted(model)
+            lora_of(model)
         except BadChoice as error:
             raise ValueError(error.rule) from None
         return model

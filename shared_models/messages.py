@@ -47,8 +47,10 @@ _CODE = re.compile(r"(E_[A-Z0-9_]{1,60})?")
 _RUN = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
 _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SIGNATURE = re.compile(r"([0-9a-f]{128})?")
+_RESTS = re.compile(r"([0-9a-f]{64})?")
 _RECEIPT = re.compile(r"([0-9]{1,9}-[0-9a-f]{64}-[0-9a-f]{128})?")
 
+_JOB: dict[str, type] = {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict, "receipts": dict, "rests": str}
 _UPDATE: dict[str, type] = dict.fromkeys(("run", "site", "code", "signature", "receipt"), str)
 _UPDATE |= {"round": int, "num_cases": int, "steps": int, "metrics": dict}
 
@@ -75,6 +77,8 @@ class Job:
         Arrays of the strategy (control variates and the like).
     receipts : dict
         By site, what it last said of its privacy ledger: a site whose ledger is older refuses.
+    rests : str
+        Empty, or the digest of the arrays that rest in this phase: the site has them from an earlier job, and `state` holds the others alone.
     """
 
     run: str
@@ -85,6 +89,7 @@ class Job:
     rule: dict[str, Any] = field(default_factory=dict)
     extra: State = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
+    rests: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ class Update:
 
 def job_head(job: Job) -> dict[str, Any]:
     """Return everything of `job` but its arrays, as JSON values."""
-    return {"run": job.run, "round": job.round, "kind": job.kind, "experiment": job.experiment, "rule": job.rule, "receipts": job.receipts}
+    fields = ("run", "round", "kind", "experiment", "rule", "receipts", "rests")
+    return {name: getattr(job, name) for name in fields}
 
 
 def update_head(update: Update) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def signed_bytes(update: Update) -> bytes:
 
 
 def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dict[str, State]) -> Any:
-    names = {"run": str, "round": int, "kind": str, "experiment": str, "rule": dict, "receipts": dict} if like is Job else _UPDATE
+    names = _JOB if like is Job else _UPDATE
     if head.keys() != names.keys() or any(not isinstance(head[k], t) or isinstance(head[k], bool) for k, t in names.items()):
         raise BadInput(f"a {like.__name__} has exactly the fields {', '.join(names)} with their types", value=sorted(head))
     if _RUN.fullmatch(head["run"]) is None:  # it becomes part of file names at both ends
@@ -159,6 +165,8 @@ def _read_head(head: dict[str, Any], like: type[Job] | type[Update], arrays: dic
         texts = [(_SITE, str(site)) for site in head["receipts"]] + [(_RECEIPT, str(receipt)) for receipt in head["receipts"].values()]
         if any(pattern.fullmatch(text) is None for pattern, text in texts):
             raise BadInput("a job brings back receipts by site")
+        if _RESTS.fullmatch(head["rests"]) is None:  # it becomes part of a file name at the site
+            raise BadInput("what rests is named by its digest")
     if like is Update and any(not isinstance(v, float | int) for v in head["metrics"].values()):
         raise BadInput("metrics are numbers")
     if like is Update:

@@ -21,6 +21,7 @@ from shared_models.core.arrays import State
 from shared_models.core.choices import look_up, pick
 from shared_models.core.errors import BadState
 from shared_models.experiment import Experiment
+from shared_models.lora import lora_of
 from shared_models.statistics import STATISTICS
 from shared_models.statistics.spec import Statistic, StatisticSpec
 
@@ -126,10 +127,12 @@ def phases_of(experiment: Experiment) -> tuple[Phase, ...]:
         rounds = look_up(STATISTICS, choice.name, kind="statistic").rounds
         found.append(Phase(choice.name, at, rounds, experiment.model_copy(update={"strategy": None}), number))
         at = found[-1].last + 1
+    lora = lora_of(experiment.model)
+    low_rank = () if lora is None else lora.trained
     if experiment.stages is None:
-        found.append(Phase("training", at, experiment.federation.rounds, experiment))
+        found.append(Phase("training", at, experiment.federation.rounds, experiment, train_only=low_rank))
     for number, stage in enumerate(experiment.stages or (), 1):
-        found.append(Phase(f"stage {number}", at, stage.rounds, stage.applied(experiment), train_only=stage.train_only))
+        found.append(Phase(f"stage {number}", at, stage.rounds, stage.applied(experiment), train_only=stage.train_only or low_rank))
         at = found[-1].last + 1
     for number, choice in enumerate(experiment.calibration or ()):
         rounds = look_up(CALIBRATIONS, choice.name, kind="calibration").rounds

@@ -12,13 +12,14 @@ import numpy as np
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadChoice, BadInput, BadState
 from shared_models.core.files import sha256, unpack_state
-from shared_models.weights import Weights
+from shared_models.lora import merged
+from shared_models.weights import Weights, WeightsFile
 
 if TYPE_CHECKING:
     from torch import nn
 
 COUNTER = "num_batches_tracked"
-"""A number that BatchNorm keeps in published files and nothing here needs."""
+"""A number that BatchNorm keeps, in files and in networks, and nothing here needs."""
 
 FOLDER = "FEDILD_WEIGHTS"
 """Environment variable with the folder of weights: the experiment, whose digest sites approve, names no folder of a machine."""
@@ -46,7 +47,7 @@ def normalise(network: nn.Module, weights: Weights) -> nn.Module:
     return network
 
 
-def load_weights(network: nn.Module, weights: Weights) -> None:
+def load_weights(network: nn.Module, weights: WeightsFile) -> None:
     """Load a file of weights into `network`.
 
     Raises
@@ -65,7 +66,7 @@ def load_weights(network: nn.Module, weights: Weights) -> None:
             own[key].copy_(torch.from_numpy(_shaped(key, value, tuple(own[key].shape))))
 
 
-def _read(weights: Weights) -> State:
+def _read(weights: WeightsFile) -> State:
     try:
         data = Path(os.environ.get(FOLDER, "."), weights.path).read_bytes()
     except OSError as error:
@@ -75,12 +76,12 @@ def _read(weights: Weights) -> State:
         remedy = "a changed file is another model: compare with its publisher, then correct model.weights.sha256"
         raise BadInput("the weights file must have the hash that the experiment names", value=digest, remedy=remedy, code="E_WEIGHTS")
     try:
-        return unpack_state(data)
+        return merged(unpack_state(data))  # a run with [model.lora] is read as what it amounts to
     except BadState as error:
         raise BadState(error.rule, value=error.value, remedy="convert the file to safetensors where you trust it", code="E_WEIGHTS") from None
 
 
-def _matched(file: State, own: Iterable[str], weights: Weights) -> State:
+def _matched(file: State, own: Iterable[str], weights: WeightsFile) -> State:
     """Return the file's arrays under the network's names, after every key on both sides found its place."""
     for what, beginnings, keys in (("skip", weights.skip, list(file)), ("fresh", weights.fresh, list(own)), ("rename", weights.rename, list(file))):
         if idle := [beginning for beginning in beginnings if not any(key.startswith(beginning) for key in keys)]:
@@ -90,7 +91,7 @@ def _matched(file: State, own: Iterable[str], weights: Weights) -> State:
         if not key.startswith(weights.skip) and not key.endswith(COUNTER):
             beginning = max((b for b in weights.rename if key.startswith(b)), key=len, default=None)
             found[key if beginning is None else weights.rename[beginning] + key[len(beginning) :]] = value
-    wanted = {key for key in own if not key.startswith(weights.fresh)}
+    wanted = {key for key in own if not key.startswith(weights.fresh) and not key.endswith(COUNTER)}
     if missing := sorted(wanted - found.keys()):
         rule, remedy = f"{len(missing)} arrays of the network are missing in the weights file", "correct rename, or name them in fresh"
         raise BadState(rule, value=missing[:5], remedy=remedy, code="E_WEIGHTS")

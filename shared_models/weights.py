@@ -35,7 +35,18 @@ class Normalisation(Section):
         return self
 
 
-class Weights(Section):
+class WeightsFile(Section):
+    """A file of weights: where it is, which one it is, under which licence, and how its names become those of a network."""
+
+    path: Annotated[str, Field(min_length=1, max_length=500)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    licence: Annotated[str, Field(min_length=1, max_length=200)]
+    rename: dict[Beginning, Beginning] = Field(default_factory=dict)
+    skip: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    fresh: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
+class Weights(WeightsFile):
     """A file of weights and what must be known of it.
 
     `normalisation` is a property of the file: ``"network"`` for weights that this project trained, which scale their inputs as ever. With
@@ -43,13 +54,7 @@ class Weights(Section):
     different ones the slice is repeated and each copy normalised on its own.
     """
 
-    path: Annotated[str, Field(min_length=1, max_length=500)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    licence: Annotated[str, Field(min_length=1, max_length=200)]
     normalisation: Literal["network"] | Normalisation
-    rename: dict[Beginning, Beginning] = Field(default_factory=dict)
-    skip: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    fresh: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
     def channels(self, inputs: int) -> int:
         """Return what the first convolution reads of an image of `inputs` channels."""

@@ -15,6 +15,7 @@ from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
 from shared_models.ensembles import ENSEMBLES
 from shared_models.experiment import Experiment
+from shared_models.lora import without_lora
 from shared_models.phases import phases_of
 from shared_models.statistics import STATISTICS
 from shared_models.weights import parted
@@ -37,6 +38,7 @@ def faults(experiment: Experiment) -> list[str]:
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
+    from shared_models.metrics.reconstruction import RECONSTRUCTION_METRICS
     from shared_models.metrics.segmentation import SEGMENTATION_METRICS
     from shared_models.metrics.survival import SURVIVAL_METRICS
 
@@ -48,9 +50,9 @@ def faults(experiment: Experiment) -> list[str]:
         except FedILDError as error:
             found.append(f"{place}: {error}")
 
-    look("model", MODELS, "model", plain := parted(experiment.model)[0])
-    if plain is not experiment.model and plain.name in MODELS and MODELS[plain.name].fit != "gradient":
-        found.append("model.weights: only a network starts from weights")
+    look("model", MODELS, "model", plain := parted(without_lora(experiment.model))[0])
+    if plain.knobs.keys() != experiment.model.knobs.keys() and plain.name in MODELS and MODELS[plain.name].fit != "gradient":
+        found.append("model.weights and model.lora: only a network starts from weights, and has layers to adapt")
     if experiment.strategy:
         look("strategy", STRATEGIES, "strategy", experiment.strategy)
     look("federation.compression", COMPRESSIONS, "compression", experiment.federation.compression)
@@ -75,7 +77,8 @@ def faults(experiment: Experiment) -> list[str]:
         found.append(f"preparation.features: {len(twice)} columns are given twice, such as {twice[0]!r}; list a family once")
     if experiment.evaluation.ensemble:
         look("evaluation.ensemble", ENSEMBLES, "ensemble", experiment.evaluation.ensemble)
-    metrics = {"survival": SURVIVAL_METRICS, "segmentation": SEGMENTATION_METRICS}.get(experiment.data.target, METRICS)
+    own = {"survival": SURVIVAL_METRICS, "segmentation": SEGMENTATION_METRICS, "reconstruction": RECONSTRUCTION_METRICS}
+    metrics = own.get(experiment.data.target, METRICS)
     if experiment.evaluation.headline not in metrics:
         found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(metrics))})")
     if experiment.model.name in MODELS:
@@ -101,6 +104,8 @@ def faults(experiment: Experiment) -> list[str]:
         found += _private_sums(experiment)
         found += _objective(experiment)
         found += _segmentation(experiment)
+        if experiment.data.target == "reconstruction" and experiment.calibration:
+            found.append("calibration: reconstruction gives no probabilities; leave [[calibration]] out")
         if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
@@ -157,11 +162,16 @@ def _phases(experiment: Experiment) -> list[str]:
         found += _shared_noise(settings)
         if phase.train_only and spec.fit == "gradient" and not found:
             try:
-                state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
+                state = initial_state(_unread(experiment.model), inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
                 phase.changed(state)
             except FedILDError as error:
                 found.append(f"{phase.name}: {error}")
     return list(dict.fromkeys(found))
+
+
+def _unread(model: Choice) -> Choice:
+    """Return a model's choice without its weights: its arrays have the same names, and their file need not be here."""
+    return Choice.model_validate({"name": model.name, **{name: value for name, value in model.knobs.items() if name != "weights"}})
 
 
 def _private_sums(experiment: Experiment) -> list[str]:

@@ -120,7 +120,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
             "Trained on synthetic phantoms: it has never seen a patient and says nothing about patients.",
             "Not validated for any clinical purpose.",
         ],
-        "source": source_of(experiment.model),
+        "source": source_of(experiment.model, experiment.preparation.features),
         "weights_sha256": sha256_file(out / "federation" / "final.safetensors"),
     }
     shutil.rmtree(out / "bundle", ignore_errors=True)

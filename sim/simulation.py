@@ -108,10 +108,13 @@ def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path
 
             steps = train_baselines(experiment, training, out, pool, progress)
         with run.clock.phase("judge"):
-            from sim.judgement import judge_phantoms
-            from sim.pixels import judge_pixels
+            if experiment.data.target == "segmentation":
+                from sim.pixels import judge_pixels as judge
+            elif experiment.data.target == "reconstruction":
+                from sim.reconstruction import judge_reconstruction as judge
+            else:
+                from sim.judgement import judge_phantoms as judge
 
-            judge = judge_pixels if experiment.data.target == "segmentation" else judge_phantoms
             judge(run, training, held_out, pool, steps)
     with run.clock.phase("report"):
         from server.reports.report import write_report

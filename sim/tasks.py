@@ -12,7 +12,7 @@ import numpy as np
 from client.selection import cohort_of
 from client.site import Site
 from client.statistics import all_seen, look_of, seen_records
-from client.training import FITTERS, PREDICTORS
+from client.training import FITTERS, PREDICTORS, objective_loss
 from client.training.fitter import round_seed
 from client.training.memory import Memory
 from client.training.personal_models import beside
@@ -85,6 +85,13 @@ def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[floa
     records = Records.join([_records(site, settings, whole, "all") for site in sites])
     found = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
     return records.outcome.tolist(), found[:, 0].tolist()
+
+
+def unexplained_shares(experiment: str, state: str, sites: list[str], part: str) -> tuple[list[float], list[str]]:
+    """Return of each record of sites the share of its hidden pixels' variance that a network of images alone leaves unexplained, and the names."""
+    settings, whole = Experiment.from_json(experiment), read_state(Path(state))
+    records = Records.join([_records(site, settings, whole, part) for site in sites])
+    return [objective_loss(settings, whole, records.take([number])) for number in range(len(records))], list(records.names)
 
 
 def predictions_at_home(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from client.features.densitometry import densitometry, densitometry_names
+from client.features.embedding import embedding, embedding_names, ready_embedding
 from client.features.first_order import first_order, first_order_names
 from client.features.gabor import gabor, gabor_names
 from client.features.glcm import glcm, glcm_names
@@ -24,6 +25,7 @@ from shared_models.core.choices import Choice, knobs_of, look_up
 
 FEATURES = {
     "densitometry": densitometry,
+    "embedding": embedding,
     "first_order": first_order,
     "gabor": gabor,
     "glcm": glcm,
@@ -43,6 +45,7 @@ FEATURES = {
 
 FEATURE_NAMES = {
     "densitometry": densitometry_names,
+    "embedding": embedding_names,
     "first_order": first_order_names,
     "gabor": gabor_names,
     "glcm": glcm_names,
@@ -59,6 +62,9 @@ FEATURE_NAMES = {
     "vessels": vessels_names,
 }
 """The same names to what returns the columns of that family; it takes those of the family's knobs that change them."""
+
+READY = {"embedding": ready_embedding}
+"""Families that read a file of the site: what makes sure, before the first study, that it is there and the one that was named."""
 
 
 def feature_names(families: Iterable[Choice]) -> tuple[str, ...]:

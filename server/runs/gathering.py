@@ -81,6 +81,7 @@ def gather_updates(
     asked: dict[str, Any],
     senders: Senders,
     needs: Sequence[str] = (),
+    jobs: Mapping[str, Job] | None = None,
     waiting: Waiting | None = None,
 ) -> dict[str, SiteRecord]:
     """Ask every site of the roster that has not answered yet, check each reply, spool the valid ones; return what each site did.
@@ -95,13 +96,16 @@ def gather_updates(
         What a reply answers, for the journal; empty without one.
     needs : sequence of str
         Metrics that every update must bring.
+    jobs : mapping, optional
+        By site, the form in which it gets `job`: without arrays that it has.
     """
     records = {site: SiteRecord(refused="E_NO_REPLY") for site in sorted({*roster.values(), *known})}
     records |= {site: SiteRecord(**record) for site, record in known.items()}
     compression = compression_of(settings.compression) if model is None else None
     open_nodes = [node for node, site in roster.items() if site not in known]
     answered, lost = set(known), False
-    for message in exchange(grid, dict.fromkeys(open_nodes, job), timeout_s=settings.deadline_s, again=True):
+    questions = {node: job if jobs is None else jobs[roster[node]] for node in open_nodes}
+    for message in exchange(grid, questions, timeout_s=settings.deadline_s, again=True):
         site = roster.get(message.metadata.src_node_id)
         answered |= {site} if site is not None and not message.has_error() else set()
         lost = lost or message.has_error()

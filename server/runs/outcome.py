@@ -83,7 +83,7 @@ def release(
         },
         **({"calibration": calibration_facts(experiment, read_state(folder / "final.safetensors"))} if experiment.calibration else {}),
         "limits": ["Not validated for any clinical purpose."],
-        "source": source_of(experiment.model),
+        "source": source_of(experiment.model, experiment.preparation.features),
         "weights_sha256": sha256_file(folder / "final.safetensors"),
     }
     shutil.rmtree(folder / "bundle", ignore_errors=True)

@@ -24,6 +24,7 @@ from server.runs.exchange import exchange, read
 from server.runs.gathering import ALL_SITES, Senders, SiteRecord, gather_sum, gather_updates, line_to
 from server.runs.journal import sweep, take_up
 from server.runs.receipts import Receipts
+from server.runs.rested import Rested
 from server.runs.roll import HELLO_S, welcome
 from server.runs.roster import REJOIN_S, Waiting, refresh
 from server.runs.secure import SecureSum
@@ -31,7 +32,7 @@ from server.runs.stopping import Course, federated_metric
 from server.strategies.replies import Spool
 from server.strategies.strategy import Strategy
 from shared_models.core.errors import Interrupted, Refused
-from shared_models.core.state import digest, distance
+from shared_models.core.state import digest, distance, size_bytes
 from shared_models.experiment import Experiment, Federation, learning_rate_factor
 from shared_models.messages import Job, Packed
 from shared_models.phases import Phase, phases_of
@@ -68,6 +69,8 @@ class RoundRecord:
     best: int | None = None
     """The best round so far by that metric."""
     phase: str = "training"
+    bytes_down: int | None = None
+    """Arrays that went to the sites in the last attempt: the global state, or the part that they did not have; None of sites that run freely."""
 
 
 def run_rounds(
@@ -136,6 +139,7 @@ def run_rounds(
     senders = Senders(keys, receipts)
     sweep(folder, next_round=start.round + 1)
     asking = settings if phase.number is None else settings.model_copy(update={"sample": None})  # statistics are of everybody
+    rested = Rested(phase)
     course = None if settings.stopping is None else Course.of(settings.stopping, at.loop)
     rides = strategy.together and settings.sample is None  # every site of a round judges the state that it receives
     buffered = None
@@ -178,14 +182,18 @@ def run_rounds(
             known = take_up(spool, asked=asked, chain=bool(strategy.chain)) if asked else {}
             if not known:
                 spool.clear()
-            total = None
+            total, down = None, None if buffered is not None else size_bytes(job.state) * len(members)
             told: dict[str, Any] = {"known": known, "asked": asked, "senders": senders, "waiting": waiting}
             if buffered is not None:
                 records = buffered.gather(roster, job, spool, free=drawn, **told)
             elif strategy.chain:
                 records = gather_chain(grid, members, job, spool, how=strategy.chain, seed=experiment.seed, settings=settings, **told)
             elif secure is None:
-                records = gather_updates(grid, members, job, spool, current=current, model=model, settings=settings, needs=strategy.needs, **told)
+                jobs = rested.jobs(job, members.values())
+                down = sum(size_bytes(jobs[site].state) for site in members.values() if site not in known)
+                told |= {"jobs": jobs, "needs": strategy.needs}
+                records = gather_updates(grid, members, job, spool, current=current, model=model, settings=settings, **told)
+                rested.note(records)
             else:
                 line = line_to(grid, members, run=at.run, round=number, senders=senders, waiting=waiting)
                 records, total = gather_sum(
@@ -232,7 +240,22 @@ def run_rounds(
         missing = sorted({*records, *((sites or ()) if asking.sample is None else ())} - {*valid, *busy})
         sent = sum(record.bytes for record in records.values())
         best = course.best or None if course is not None else None
-        line = (number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total, sorted(busy), score, best, phase.name)
+        line = (
+            number,
+            time.monotonic() - began,
+            records,
+            missing,
+            bool(missing),
+            moved,
+            sent,
+            attempt,
+            total,
+            sorted(busy),
+            score,
+            best,
+            phase.name,
+            down,
+        )
         on_round(RoundRecord(*line), at)
         needed = (set() if buffered is None else buffered.bases) | ({course.best} if course is not None else set())
         save(folder / "checkpoints", at, durable=durable, keep=needed)

@@ -25,7 +25,7 @@ class ModelSpec:
         may be set in the experiment's ``[model]``. Gives a ``torch.nn.Module`` (fit = gradient) or a `Classical` model.
     task : str
         What is predicted, the experiment's ``data.target``: ``"diagnosis"`` (one class a patient), ``"survival"`` (a risk) or
-        ``"segmentation"`` (one class a pixel).
+        ``"segmentation"`` (one class a pixel); or nothing, of ``"reconstruction"``.
     takes : str
         ``slices`` (n, k, y, x), ``volume`` (n, 1, z, y, x), ``patch`` (n, 1, y, x) or ``table`` (n, columns).
     fit : str
