@@ -30,12 +30,18 @@ from shared_models.metrics.survival import score_survival
 def patch_records(site: Site, experiment: Experiment) -> Records:
     """Return the site's labelled patches as records, in HU or in the experiment's window as the model wants.
 
-    A patch is a bag of one to a model of slices.
+    A patch is a bag of one to a model of slices, and a row of features to a model of tables.
     """
     spec = spec_of(experiment.model)
-    if spec.takes not in ("patch", "slices") or site.site.patches is None:
+    if spec.takes not in ("patch", "slices", "table") or site.site.patches is None:
         raise BadCohort("patches need a model that takes a patch and a site with `patches` in its TOML", value=experiment.model.name)
-    hu, labels, names, identified = read_patches(site.path(site.site.patches), experiment.data.classes)
+    source = site.path(site.site.patches)
+    hu, labels, names, identified = read_patches(source, experiment.data.classes)
+    if spec.takes == "table":
+        from client.patch_table import kept_patch_features  # feature families load image libraries: tables of numbers do without
+
+        rows = kept_patch_features(hu[:, 0], experiment, source=source, workspace=site.workspace)
+        return Records(rows, labels, names, identified)
     if spec.units == "unit":
         low, high = experiment.inputs.window_hu
         hu = np.clip((hu - low) / (high - low), 0, 1).astype(np.float32)

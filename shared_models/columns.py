@@ -1,38 +1,59 @@
-"""Columns that are numbered are named by the first and the last of them: ``embedding_000..embedding_511``."""
+"""Lists of columns in short: braces as in a shell stand for each of the words or numbers between them."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
-_RANGE = re.compile(r"(?P<stem>.*?)(?P<first>\d+)\.\.(?P=stem)(?P<last>\d+)")
-MOST = 10_000
+from shared_models.core.errors import BadChoice
+
+MOST = 20_000
+"""Columns that a list may stand for: a few braces multiply into more than any memory holds."""
+
+_RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})")
 
 
-def spelled_out(columns: Any) -> Any:
-    """Return `columns` with every range in full; anything else is returned as it is.
+def expanded(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that `names` stand for, in order; the last brace of a name turns fastest.
+
+    ``{a,b}`` is each of the words, ``{0..8}`` each of the numbers, ``{000..511}`` with as many digits.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Columns, with or without braces; braces do not nest.
 
     Raises
     ------
-    ValueError
-        A range that goes backwards, changes its number of digits, or holds more than 10000 columns.
+    BadChoice
+        A brace that does not close, holds no list and no rising range, or more than `MOST` columns in all.
 
     Examples
     --------
-    >>> spelled_out(["age", "embedding_008..embedding_010"])
-    ['age', 'embedding_008', 'embedding_009', 'embedding_010']
+    >>> expanded(["age", "{right,left}_mld_hu", "lbp8_{7..9}", "embedding_{08..10}"])
+    ('age', 'right_mld_hu', 'left_mld_hu', 'lbp8_7', 'lbp8_8', 'lbp8_9', 'embedding_08', 'embedding_09', 'embedding_10')
     """
-    if not isinstance(columns, Iterable) or isinstance(columns, str):
-        return columns
-    found: list[Any] = []
-    for column in columns:
-        match = _RANGE.fullmatch(column) if isinstance(column, str) else None
-        if match is None:
-            found.append(column)
-            continue
-        first, last = match["first"], match["last"]
-        if len(first) != len(last) or not 0 <= int(last) - int(first) < MOST:
-            raise ValueError(f"a range of columns goes up, with as many digits at both ends, to at most {MOST}: {column!r}")
-        found += [f"{match['stem']}{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-    return found
+    found: list[str] = []
+    for name in names:
+        parts = re.split(r"\{([^{}]*)\}", name)
+        if any("{" in part or "}" in part for part in parts[::2]):
+            raise BadChoice("a brace in a column opens once and closes", value=name[:100])
+        choices = [[part] if place % 2 == 0 else _words(part, name) for place, part in enumerate(parts)]
+        total = 1
+        for words in choices:
+            total *= len(words)
+            if len(found) + total > MOST:
+                raise BadChoice(f"a list of columns stands for at most {MOST}", value=name[:100])
+        found += ["".join(words) for words in itertools.product(*choices)]
+    return tuple(found)
+
+
+def _words(inside: str, name: str) -> list[str]:
+    if span := _RANGE.fullmatch(inside):
+        first, last = int(span[1]), int(span[2])
+        if first < last:
+            return [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
+    elif "," in inside and all(inside.split(",")):
+        return inside.split(",")
+    raise BadChoice("braces in a column hold words with commas between, or a rising range such as 0..8", value=name[:100])

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from shared_models.columns import spelled_out
+from shared_models.columns import expanded
 from shared_models.core.choices import Choice, Section, apply_overrides, faults_of, load_over, validated
 from shared_models.core.errors import BadChoice
 from shared_models.core.files import canonical_json, sha256
@@ -148,8 +148,9 @@ class Inputs(Section):
 
     `margin_mm` is kept around the lungs, `mask_outside` blanks what is not lung. Columns are features (``whole_haa_percent``) or clinical
     variables (``age``, ``fvc_percent``), or columns of the site's own table and indicators of their values (``cp=2``): named here, so that
-    every site builds the same table and the approver sees what it holds; ``embedding_000..embedding_511`` is short for all of these. `visits`
-    ``all`` makes every visit of a patient a training record under the patient's one pseudonym; validation always reads the first.
+    every site builds the same table and the approver sees what it holds; braces shorten the list (``lbp8_{0..8}``, `shared_models/columns`), and
+    what travels and is approved is the whole of it. `visits` ``all`` makes every visit of a patient a training record
+    under the patient's one pseudonym; validation always reads the first.
 
     `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
     `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row, takes the median of
@@ -184,8 +185,13 @@ class Inputs(Section):
 
     @field_validator("columns", mode="before")
     @classmethod
-    def _columns_are_spelled_out(cls, columns: Any) -> Any:
-        return spelled_out(columns)
+    def _braces_are_short_for_columns(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+            return value
+        try:
+            return expanded(value)
+        except BadChoice as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> Inputs:

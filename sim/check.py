@@ -90,11 +90,13 @@ def faults(experiment: Experiment) -> list[str]:
         if spec.task != experiment.data.target:
             found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
         found += _gaps(experiment)
-        kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies")}.get(spec.takes, ("studies",))
+        kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies", "patches")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
         if spec.takes == "slices" and experiment.data.kind == "studies" and experiment.inputs.size < spec.least_px:
             found.append(f"inputs.size: {experiment.model.name!r} needs slices of at least {spec.least_px} pixels; found {experiment.inputs.size}")
+        if experiment.data.kind == "patches" and spec.takes == "table" and experiment.preparation.grid_mm is None:
+            found.append("preparation.grid_mm: features of patches need the size of their pixels; its first number is the slice")
         if spec.fit != "gradient" and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:

@@ -16,6 +16,7 @@ from client.features.glszm import glszm, glszm_names
 from client.features.hog import hog, hog_names
 from client.features.lbp import lbp, lbp_names
 from client.features.local_histogram import local_histogram, local_histogram_names
+from client.features.lung_graph import lung_graph, lung_graph_names
 from client.features.ngtdm import ngtdm, ngtdm_names
 from client.features.regions import regions, regions_names
 from client.features.shape import shape, shape_names
@@ -35,6 +36,7 @@ FEATURES = {
     "hog": hog,
     "lbp": lbp,
     "local_histogram": local_histogram,
+    "lung_graph": lung_graph,
     "ngtdm": ngtdm,
     "regions": regions,
     "shape": shape,
@@ -55,6 +57,7 @@ FEATURE_NAMES = {
     "hog": hog_names,
     "lbp": lbp_names,
     "local_histogram": local_histogram_names,
+    "lung_graph": lung_graph_names,
     "ngtdm": ngtdm_names,
     "regions": regions_names,
     "shape": shape_names,

@@ -1,7 +1,7 @@
 """CLASSICAL: every model without gradients by name. Adding one is a file beside this one and a line here."""
 
 from shared_models.blocks.spec import ModelSpec
-from shared_models.classical import boosting, cox, forest, kmeans, lda, logistic, rbf, ridge, svm, texture_kernel
+from shared_models.classical import boosting, cox, forest, kmeans, lda, logistic, rbf, rbf_pso, ridge, svm, texture_kernel, weighted_ensemble
 
 CLASSICAL: dict[str, ModelSpec] = {
     "boosting": boosting.SPEC,
@@ -11,7 +11,9 @@ CLASSICAL: dict[str, ModelSpec] = {
     "lda": lda.SPEC,
     "logistic": logistic.SPEC,
     "rbf": rbf.SPEC,
+    "rbf_pso": rbf_pso.SPEC,
     "ridge": ridge.SPEC,
     "svm": svm.SPEC,
     "texture_kernel": texture_kernel.SPEC,
+    "weighted_ensemble": weighted_ensemble.SPEC,
 }

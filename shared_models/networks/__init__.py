@@ -9,6 +9,7 @@ from shared_models.networks import (
     densenet169,
     densenet169_vit,
     googlenet,
+    graph_sage,
     ild_cnn,
     inception_resnet_v2,
     linear,
@@ -51,4 +52,5 @@ NETWORKS: dict[str, ModelSpec] = {
     # tables
     "linear": linear.SPEC,
     "multimodal": multimodal.SPEC,
+    "graph_sage": graph_sage.SPEC,
 }

@@ -76,8 +76,13 @@ CLASSES: dict[str, Disease] = {
         {**_UIP_WHERE, "emphysema": Placement(upper=1.4, patchy=0.4, blob_mm=(2.0, 5.0))},
         traction=1.0,
     ),
+    "subpleural_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(subpleural=3.0, subpleural_mm=10, patchy=0.3)}),
+    "central_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(sparing=3.0, patchy=0.3)}),
 }
-"""Every class: mixes and distributions after the 2018/2022 ATS/ERS/JRS/ALAT guideline on IPF and the glossary of the Fleischner Society."""
+"""Every class: mixes and distributions after the 2018/2022 ATS/ERS/JRS/ALAT guideline on IPF and the glossary of the Fleischner Society.
+
+The last two are no diseases but twins: as much of one pattern, under the pleura or away from it. What tells them apart is where, not how much.
+"""
 
 
 def fibrosis_of(extents: Mapping[str, float]) -> float:

@@ -36,6 +36,8 @@ PEOPLE: dict[str, tuple[float, float, float, float]] = {
     "HP": (61, 10, 0.45, 0.30),
     "indeterminate": (64, 10, 0.55, 0.50),
     "CPFE": (68, 7, 0.85, 0.97),
+    "subpleural_ggo": (60, 10, 0.50, 0.45),
+    "central_ggo": (60, 10, 0.50, 0.45),
 }
 """Class to mean age, its standard deviation, share of men, share of those who ever smoked."""
 

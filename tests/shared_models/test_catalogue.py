@@ -32,7 +32,7 @@ NETS = sorted(NETWORKS)
 
 
 def experiment_of(name: str) -> Experiment:
-    columns = ("c1", "c2", "c3", "c4") if MODELS[name].takes == "table" else ()
+    columns = tuple(f"c{number}" for number in range(1, shape_of(name)[0] + 1)) if MODELS[name].takes == "table" else ()
     kind = "patches" if MODELS[name].takes == "patch" else "studies"
     optimiser = Choice.model_validate({"name": "adamw", "lr": RATES.get(name, 0.003)})
     train = Train(epochs=1, batch=8, optimiser=optimiser, schedule="constant")

@@ -31,20 +31,30 @@ TINY: dict[str, dict[str, Any]] = {
     "unet_plus_plus": {"widths": [4, 8, 8]},
     "hrnet": {"widths": [4, 8]},
     "multimodal": {"groups": {"ct": ["c1", "c2"], "pft": ["c3", "c4"]}, "width": 8, "hidden": 8, "dropout": 0.0, "modality_dropout": 0.0},
+    "graph_sage": {"width": 8, "dropout": 0.0},
     "forest": {"trees": 15, "min_leaf": 1},
     "logistic": {"ridge": 0.1},
     "boosting": {"trees": 6, "depth": 1, "bins": 8, "min_leaf": 1},
     "kmeans": {"clusters": 4, "steps": 5},
     "rbf": {"centres": 4, "steps": 4},
+    "rbf_pso": {"particles": 4, "generations": 2, "most_units": 4, "steps": 1},
+    "weighted_ensemble": {
+        "members": [{"name": "logistic"}, {"name": "kmeans", "clusters": 4, "steps": 3}],
+        "folds": 2,
+        "fit_rounds": 5,
+        "choices": 2,
+    },
     "svm": {"features": 64},
     "texture_kernel": {"features": 16},
 }
 """Knobs that make a model small enough for a test, without dropout."""
 SHAPES = {"slices": (2, 24, 24), "volume": (1, 32, 32, 32), "patch": (1, 15, 15), "table": (4,)}
+COLUMNS = {"graph_sage": 72}
+"""Columns of a table model that takes no 4."""
 
 
 def shape_of(name: str) -> tuple[int, ...]:
     """Of one record: small, but no smaller than the model takes."""
     spec = MODELS[name]
     shape = SHAPES[spec.takes]
-    return shape if spec.takes == "table" else (*shape[:-2], *(max(side, spec.least_px) for side in shape[-2:]))
+    return (COLUMNS.get(name, 4),) if spec.takes == "table" else (*shape[:-2], *(max(side, spec.least_px) for side in shape[-2:]))

@@ -21,11 +21,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "boosting": {"trees": 3, "depth": 2, "bins": 8},
     "kmeans": {"clusters": 4, "steps": 4},
     "rbf": {"centres": 5, "steps": 3},
+    "rbf_pso": {"particles": 3, "generations": 2, "most_units": 5, "steps": 1},
     "svm": {"features": 32},
     "texture_kernel": {"features": 16},
+    "weighted_ensemble": {"members": [{"name": "lda"}, {"name": "kmeans", "clusters": 4, "steps": 2}], "folds": 3, "fit_rounds": 4, "choices": 2},
 }
 """Knobs that make a model small; a model without a line here is tested as it is."""
-ROUNDS: dict[str, int] = {"boosting": 9}
+ROUNDS: dict[str, int] = {"boosting": 9, "rbf_pso": 9}
 """Rounds that reach every kind of sums of a model, where 6 do not."""
 CLASSES = ("a", "b", "c")
 COUNT = 90
