@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table audit lock sbom wheel bench-aggregate clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ federation-demo: .venv/ready ## a server and three hospitals as separate process
 	rm -rf runs/federation
 	$(BIN)/fedild federation-demo --out runs/federation
 
+zoo: .venv/ready ## federate every system of the survey over phantoms, ask what it must do to count as working; ends with the path of the page
+	$(BIN)/fedild zoo --out runs/zoo
+
 chaos: .venv/ready ## 20 runs over real processes, each with a SIGKILL at a random moment; seeds printed
 	$(BIN)/python -m tests.soak.chaos --runs 20 --kills 1
 
@@ -41,6 +44,9 @@ test: .venv/ready ## run the suite
 
 test-deployment: .venv/ready ## tests with whole deployments: real processes on loopback, some minutes
 	$(BIN)/python -m pytest -m deployment
+
+test-zoo: .venv/ready ## the slow half of the batteries over all models
+	$(BIN)/python -m pytest -m zoo
 
 check: .venv/ready ## style, types, layers
 	$(BIN)/ruff check .
@@ -81,6 +87,9 @@ heart-table: .venv/ready ## the published table of the heart data (needs REAL_DA
 
 bench-strategies: .venv/ready ## where strategies matter: phantoms under label skew and scanner shift, all methods on real patches (needs REAL_DATA)
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.strategies
+
+zoo-patches: .venv/ready ## every patch-capable system federated over real HRCT patches (needs REAL_DATA): mean recall of 5 folds
+	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.zoo_patches
 
 bench-hostile: .venv/ready ## one of five sites lies: turned-round updates and a backdoor, for each robust strategy, on real patches (needs REAL_DATA)
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.hostile

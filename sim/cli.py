@@ -59,6 +59,7 @@ def simulate(
     ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with real data, for experiments that use them.", envvar="FEDILD_REAL_DATA")] = None,
+    hospitals: Annotated[Path | None, typer.Option(help="Folder of prepared phantom hospitals that several runs share.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -68,7 +69,15 @@ def simulate(
 
     overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     report = run(
-        find(experiment, overrides), out, backend=backend, ray_address=ray_address, processes=processes, data=data, resume=resume, quiet=quiet
+        find(experiment, overrides),
+        out,
+        backend=backend,
+        ray_address=ray_address,
+        processes=processes,
+        data=data,
+        hospitals=hospitals,
+        resume=resume,
+        quiet=quiet,
     )
     typer.echo(report)
 
@@ -100,6 +109,29 @@ def compare(
     chosen = find(experiment, settings or [])
     folder = out or Path("runs") / f"compare-{chosen.name}"
     typer.echo(run(chosen, arms_of(strategies, chosen), folder, seeds=seeds, processes=processes, data=data, quiet=quiet))
+
+
+@app.command(epilog="Example: fedild zoo --out runs/zoo --only pmff_net,vgg")
+def zoo(
+    out: Annotated[Path, typer.Option(help="Folder; what is finished there is not run again.")] = Path("runs/zoo"),
+    only: Annotated[str | None, typer.Option(help="Recipes with commas between; default: all.")] = None,
+    settings: Settings = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Federate every system of the survey over phantom hospitals and say of each whether it does what it must."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sim.zoo.keeper import COLUMNS, table
+    from sim.zoo.keeper import zoo as run
+
+    page = run(out, only=only.split(",") if only else (), settings=settings or [], processes=processes, quiet=quiet)
+    grid = Table(*COLUMNS, title="the zoo, on synthetic phantoms")
+    for row in table(page.parent):
+        grid.add_row(*row)
+    Console().print(grid)
+    typer.echo(page)
 
 
 @app.command(epilog="Example: fedild phantom --out runs/hospitals --experiment fibrosis")

@@ -21,6 +21,7 @@ from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, write_atomic, write_json
 from shared_models.experiment import Experiment
 from sim.check import faults
+from sim.hospital_store import borrow, keep
 from sim.pool import Pool
 from sim.progress import Progress
 from sim.run import Clock, Run
@@ -38,6 +39,7 @@ def simulate(
     ray_address: str | None = None,
     processes: int | None = None,
     data: Path | None = None,
+    hospitals: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -55,6 +57,8 @@ def simulate(
         Worker processes; one a core by default.
     data : Path, optional
         Folder of real data for experiments that name a file of it.
+    hospitals : Path, optional
+        Folder of prepared phantom hospitals that several runs share (`sim/hospital_store`).
 
     Raises
     ------
@@ -86,17 +90,21 @@ def simulate(
             from sim.survival import federate_survival
 
             return federate_survival(run, settings, data, progress)
-        return _simulate_phantoms(run, settings, progress)
+        return _simulate_phantoms(run, settings, progress, hospitals)
 
 
-def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress) -> Path:
+def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress, store: Path | None) -> Path:
     experiment, out = run.experiment, run.out
     # The processes import torch while this one makes hospitals: nobody waits for an import.
     with Pool(run.cores, experiment=experiment.for_sites().to_json()) as pool:
         with run.clock.phase("hospitals"):
+            if store is not None:
+                borrow(store, settings.presets(), experiment, out)
             sites = make_phantoms(experiment, out, processes=run.cores, progress=progress)
         with run.clock.phase("prepare"):
             prepare_sites(experiment, sites, processes=run.cores, progress=progress)
+            if store is not None and not (out / "federation").exists():  # a resumed run's workspaces hold more than their preparation
+                keep(store, settings.presets(), experiment, out)
         training = [site for site in sites if site.parent.name not in settings.held_out]
         held_out = [site for site in sites if site.parent.name in settings.held_out]
         with run.clock.phase("federate"):
@@ -180,7 +188,6 @@ def prepare_sites(experiment: Experiment, sites: list[Path], *, processes: int, 
             totals[name] = (done, total)
             step(sum(d for d, _ in totals.values()), sum(t for _, t in totals.values()))
 
-        # A hospital draws its key at random; a phantom's comes from the seed, so that pseudonyms and splits are the same in every run.
         secret = phantom_secret(experiment.seed, site.site.name)
         folder, clinical = site.path(site.site.inbox), site.path(site.site.clinical)
         drawn = None if site.site.annotations is None else site.path(site.site.annotations)

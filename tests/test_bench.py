@@ -40,6 +40,7 @@ ROOT = Path(__file__).parents[1]
         ("ct", ("series / raw bytes", "plain / ours", "peak MB", "Dice of the lung masks", "studies a minute")),
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
+        ("zoo_patches", ("mean recall", "attention_cnn", "MB a round")),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
     ],
 )

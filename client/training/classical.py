@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from client.training.fitter import Fitted
+from client.training.readable import refuse_unreadable
 from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
@@ -34,11 +35,14 @@ def fit_classical(
     `model` is what is fitted, by default the experiment's model: a statistic before training.
     """
     del rule, factor, steps
+    if model is None:
+        refuse_unreadable(experiment, records)
     fitted: Any = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     return Fitted(fitted.contribution(state, records.inputs, records.outcome, seed=seed), steps=1)
 
 
 def predict_classical(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities, shape (n, classes), or what else the model predicts."""
+    refuse_unreadable(experiment, records)
     model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
     return model.predict(trained(state), records.inputs)

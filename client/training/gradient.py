@@ -21,6 +21,7 @@ from client.training.imbalance import class_weights, focused
 from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.objective import aims_of, augmented, own_losses
 from client.training.optimisers import OPTIMISERS, Optimiser
+from client.training.readable import refuse_unreadable
 from client.training.records import Records
 from client.training.rule import Plain, Rule
 from client.training.sampling import order_of
@@ -59,6 +60,7 @@ def fit_gradient(
     """
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
+    refuse_unreadable(experiment, records)
     train, spec = experiment.train, spec_of(experiment.model)
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
@@ -146,6 +148,7 @@ def _go_on(
 
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities of `records`, shape (n, classes), in evaluation mode; statistics of the run in `state` are of no matter."""
+    refuse_unreadable(experiment, records)
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(trained(state))

@@ -46,7 +46,7 @@ def densenet169_vit(
     grid : int
         Learnt places form a map of this side, interpolated to a slice's tokens.
     place : bool
-        Let the place of a token in its slice count.
+        Let the place of a token in its slice count, and the height of a slice in the lungs; False leaves both out, to see what they add.
     dropout : float
         In the transformer, and of the pooled vector.
 
@@ -75,7 +75,7 @@ def densenet169_vit(
         least_px=SPEC.least_px,
         name="densenet169_vit",
     )
-    return AttentionBag(encoder, width, outputs, dropout, position=True)
+    return AttentionBag(encoder, width, outputs, dropout, position=place)
 
 
 SPEC = ModelSpec(

@@ -39,7 +39,7 @@ def vit(
     grid : int
         Learnt places form a map of this side, interpolated to a slice's tokens.
     place : bool
-        Let the place of a token in its slice count.
+        Let the place of a token in its slice count, and the height of a slice in the lungs; False leaves both out, to see what they add.
     dropout : float
         In the transformer, and of the pooled vector.
 
@@ -67,7 +67,7 @@ def vit(
         least_px=patch,
         name="vit",
     )
-    return AttentionBag(encoder, width, outputs, dropout, position=True)
+    return AttentionBag(encoder, width, outputs, dropout, position=place)
 
 
 SPEC = ModelSpec(

@@ -183,21 +183,6 @@ class TestNetwork:
             assert seen["representation"].ndim == 2
             assert len(seen["representation"]) == 2
 
-    def test_one_full_step_of_each_of_two_sites_is_the_pooled_step(self, name: str) -> None:
-        experiment = experiment_of(name)
-        train = Train(steps=1, batch=8, optimiser=Choice.model_validate({"name": "sgd", "lr": 0.05}), schedule="constant")
-        experiment = experiment.model_copy(update={"train": train})
-        x, y = samples(name, 8, 7)
-        pooled = Records(x, y.astype(np.int64), tuple(map(str, range(8))))
-
-        def stepped(records: Records) -> dict[str, np.ndarray]:
-            return FITTERS["gradient"](experiment, start(name), records, rule=Plain(), factor=1.0, seed=0).state
-
-        whole, parts = stepped(pooled), [stepped(pooled.take(range(5))), stepped(pooled.take(range(5, 8)))]
-        assert digest(whole) != digest(start(name))
-        for key, value in whole.items():
-            np.testing.assert_allclose((5 * parts[0][key] + 3 * parts[1][key]) / 8, value, atol=1e-5, err_msg=key)
-
     def test_no_statistics_of_patients_are_kept(self, name: str) -> None:
         network = network_of(experiment_of(name), start(name))
         assert network.state_dict().keys() == dict(network.named_parameters()).keys()

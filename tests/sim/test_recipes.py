@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import monai.networks.nets.resnet  # noqa: F401  before the meta device below, which its own import would be caught in
+import numpy as np
 import pytest
 import torch
 
-from shared_models.catalogue import build, inputs_of, spec_of
+from client.training import FITTERS, PREDICTORS
+from client.training.device import training_on
+from client.training.records import Records
+from client.training.rules import Plain
+from shared_models.catalogue import build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import load_toml
 from shared_models.core.errors import BadInput
 from shared_models.experiment import Experiment
 from sim.check import load_checked
 from sim.experiments import shipped
+from sim.zoo.systems import SYSTEMS as IN_ZOO
+from sim.zoo.systems import recipes
 
 SYSTEMS = [
     "mufinet",
@@ -71,6 +78,28 @@ class TestSystem:
         assert base.train.label_smoothing == tiny.train.label_smoothing
         assert base.strategy == tiny.strategy
         assert base.train.precision == "mixed"
+
+
+def test_every_line_of_the_zoo_is_a_recipe_and_every_system_is_in_it() -> None:
+    assert set(IN_ZOO) <= set(shipped())
+    assert set(SYSTEMS) <= set(recipes())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("precision", ["full", "mixed"])
+def test_a_recipe_takes_a_step_on_a_gpu(name: str, precision: str) -> None:
+    experiment = load_checked(name, [f"train.precision={precision}", "train.steps=1"])
+    rng, count = np.random.default_rng(0), 2 * len(experiment.data.classes)
+    inputs = rng.random((count, *record_shape(experiment)), np.float32)
+    records = Records(inputs, np.arange(count) % len(experiment.data.classes), tuple(map(str, range(count))))
+    state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
+    with training_on("cuda"):
+        fitted = FITTERS[spec_of(experiment.model).fit](experiment, state, records, rule=Plain(), factor=1.0, seed=0)
+        said = PREDICTORS[spec_of(experiment.model).fit](experiment, fitted.state, records)
+    assert all(np.isfinite(value).all() for value in fitted.state.values())
+    np.testing.assert_allclose(said.sum(1), 1, atol=1e-5)
 
 
 def test_a_model_that_an_experiment_lays_over_another_replaces_it_whole(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""SYSTEMS: what *works when* asks of each system. To add one: its recipe in `sim/experiments`, with a size for one GPU, and a line here.
+
+A recipe without a line is asked what every system is asked (`FEDERATED`). The authors' figures are never the bound: they are of other patients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim.experiments import shipped
+from sim.zoo.ablations import place_matters, without
+from sim.zoo.criteria import Criterion, learnt, metric, on_disease, over_density, told
+
+
+@dataclass(frozen=True)
+class System:
+    """A system of the survey.
+
+    Parameters
+    ----------
+    task : str
+        What it tells apart, from what.
+    asked : tuple of Criterion
+        Beside `FEDERATED`.
+    """
+
+    task: str
+    asked: tuple[Criterion, ...] = ()
+
+
+SMOOTHING = (
+    without("train.label_smoothing", "0.0", "ece", seeds=3, says="calibration error without label smoothing minus with, 3 seeds", least=0.0),
+    without("train.label_smoothing", "0.0", "auroc_macro", seeds=3, says="AUROC with label smoothing minus without, 3 seeds", least=-0.01),
+)
+"""S14: smoothing lowers the calibration error and costs less than 0.01 of AUROC."""
+
+SYSTEMS: dict[str, System] = {
+    "mufinet": System("4 patterns, slices", (over_density(0.0),)),
+    "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), on_disease("grad_cam"), learnt("grad_cam"))),
+    "vit_ild": System("4 diseases, slices", (place_matters(), on_disease("attention"), learnt("attention"))),
+    "attention_cnn": System("4 patterns, slices", (over_density(0.0),)),
+    "vgg": System("3 patterns, slices", (metric("accuracy", 0.85),)),
+    "iim_ild": System("4 patterns, volume", (metric("auroc_macro", 0.9), *SMOOTHING, on_disease("integrated_gradients"))),
+    "compact_vgg": System("5 patterns, slices", (over_density(0.0), told("accuracy"))),
+    "mobile_unet": System("5 patterns, slices", (metric("macro_f1", 0.8),)),
+    "transfer_zoo": System("4 patterns, slices", (over_density(0.0),)),
+}
+
+
+def recipes() -> list[str]:
+    """Return the recipes of systems: those with a line here, or with a size for one GPU beside the tiny one."""
+    names = shipped()
+    return [name for name in names if not name.endswith("_base") and (name in SYSTEMS or f"{name}_base" in names)]
+
+
+def system_of(name: str) -> System:
+    """Return the line of a recipe, or an empty one."""
+    return SYSTEMS.get(name, System(""))

@@ -1,0 +1,146 @@
+"""The zoo: a system that runs is judged by figures of its run, one that fails is told and stops nothing, what is finished is not run again."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared_models.core.errors import BadChoice, BadInput
+from shared_models.core.files import read_json, write_json
+from sim.check import load_checked
+from sim.zoo import keeper
+from sim.zoo.ablations import TWINS, twins
+from sim.zoo.criteria import FEDERATED, Criterion, metric
+from sim.zoo.findings import findings
+from sim.zoo.keeper import COLUMNS, finished, in_words, table, zoo
+from sim.zoo.locating import located, planted
+from sim.zoo.ran import Ran
+from sim.zoo.systems import SYSTEMS, System, recipes
+
+SMALL = [
+    "inputs.slices=2",
+    "train.epochs=1",
+    "federation.rounds=1",
+    "evaluation.bootstrap=20",
+    "federation.quorum=2",
+    'simulation.hospitals=[{name="alpha",scanner="A"},{name="beta",scanner="B"},{name="delta",scanner="E",patients=6}]',
+    "simulation.defaults={patients=14,mix={normal=1,UIP=1,NSIP=1},resolution=6.0,grid_mm=6.0}",
+]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("zoo")
+    assert zoo(out, only=["vgg"], settings=SMALL, processes=1, quiet=True) == out / "zoo.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def ran(small: Path) -> Ran:
+    return Ran(load_checked("vgg", SMALL), small / "vgg", small / "hospitals")
+
+
+def test_a_row_holds_the_figures_of_the_run(small: Path, ran: Ran) -> None:
+    (row,) = read_json(small / "zoo.json")["systems"]
+    metrics = read_json(small / "vgg" / "metrics.json")
+    assert "error" not in row
+    assert row["federated"] == metrics["federated"]["held_out"]["auroc_macro"]
+    assert row["alone"] == pytest.approx(np.mean([one["held_out"]["auroc_macro"]["value"] for one in metrics["local_only"].values()]))
+    assert row["parameters"] > 1000 and row["seconds"] > 0
+    assert row["bytes_a_round"] > 2 * 4 * row["parameters"] * 0.9  # two hospitals, four bytes a weight
+    asked = {one["says"]: one for one in row["asked"]}
+    assert asked["Accuracy, unseen patients"]["value"] == metrics["federated"]["held_out"]["accuracy"]["value"]
+    assert asked["Accuracy, unseen patients"]["met"] == (asked["Accuracy, unseen patients"]["value"] >= 0.85)
+    assert row["works"] == all(one["met"] for one in row["asked"])
+    assert len(asked) == len(SYSTEMS["vgg"].asked) + len(FEDERATED)
+
+
+def test_page_and_table_say_it(small: Path) -> None:
+    page = (small / "zoo.html").read_text(encoding="utf-8")
+    assert "says nothing about patients" in page and "Reported by its authors, not by us" in page and "http" not in page.replace("http-equiv", "")
+    (line,) = table(small)
+    assert len(line) == len(COLUMNS) and line[0] == "vgg" and line[-1].endswith(" of 3")
+
+
+def test_what_is_finished_is_not_run_again_and_a_failure_stops_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise BadInput("no luck today")
+
+    monkeypatch.setattr(keeper, "simulate", refuse)
+    zoo(small, only=["pmff_net", "vgg"], settings=SMALL, processes=1, quiet=True)
+    rows = {row["name"]: row for row in read_json(small / "zoo.json")["systems"]}
+    assert "no luck today" in rows["pmff_net"]["error"] and "works" in rows["vgg"]
+    assert "no luck" in in_words(rows["pmff_net"])
+    assert {line[0]: line[-1] for line in table(small)}["pmff_net"] == "failed"
+    assert "no luck today" in (small / "zoo.html").read_text(encoding="utf-8")
+    with pytest.raises(BadChoice, match="did you mean 'pmff_net'"):
+        zoo(small, only=["pmff"], quiet=True)
+
+
+def test_another_experiment_takes_the_place_of_a_run(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vgg").mkdir()
+    (tmp_path / "vgg" / "experiment.json").write_text("{}")
+    (tmp_path / "vgg" / "report.html").write_text("old")
+    asked: list[bool] = []
+    monkeypatch.setattr(keeper, "simulate", lambda experiment, folder, *, resume, **rest: asked.append(resume))
+    experiment = load_checked("vgg", SMALL)
+    finished(experiment, tmp_path / "vgg", tmp_path / "store", processes=1)
+    assert asked == [False] and not (tmp_path / "vgg" / "report.html").exists()
+    (tmp_path / "vgg").mkdir()
+    (tmp_path / "vgg" / "experiment.json").write_text(experiment.to_json())
+    finished(experiment, tmp_path / "vgg", tmp_path / "store", processes=1)
+    assert asked == [False, True]
+
+
+def test_planted_disease_lies_in_the_lungs_that_the_model_sees(ran: Ran) -> None:
+    found = list(planted(ran))
+    assert 3 <= len(found) <= 4  # two of six are normal; their bit of ground glass may be too small to see
+    brighter = []
+    for patient in found:
+        assert patient.record.shape == patient.disease.shape == patient.lung.shape == (2, 32, 32)
+        shares = (patient.disease & patient.lung).sum() / patient.disease.sum()
+        assert shares > 0.7
+        brighter.append(patient.record[patient.disease & patient.lung].mean() - patient.record[patient.lung & ~patient.disease].mean())
+    assert np.mean(brighter) > 0.05
+
+
+def test_maps_are_looked_at_once(ran: Ran) -> None:
+    found = located(ran, "grad_cam")
+    assert all(value is not None and math.isfinite(value) for value in found.values())
+    write_json(ran.folder / "located-grad_cam.json", found | {"alike": 0.25})
+    assert located(ran, "grad_cam")["alike"] == 0.25
+
+
+@pytest.mark.zoo
+def test_a_variant_runs_over_the_same_hospitals_once(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ran.again("smooth", {}, settings=("train.label_smoothing=0.3", "train.steps=1"), seed=5)
+    assert 0 <= first["auroc_macro"] <= 1
+    monkeypatch.setattr("sim.zoo.ran.run_cell", None)
+    assert ran.again("smooth", {}, settings=("train.label_smoothing=0.3", "train.steps=1"), seed=5) == first
+
+
+def test_a_criterion_that_breaks_is_told_beside_the_others(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(ran: Ran) -> float:
+        raise BadInput("cannot be computed")
+
+    monkeypatch.setitem(SYSTEMS, "vgg", System("x", (Criterion("broken", broken, least=0.0), metric("accuracy", 0.0))))
+    row = findings(ran)
+    assert [one["met"] for one in row["asked"][:2]] == [False, True] and not row["works"]
+    assert "cannot be computed" in row["asked"][0]["error"]
+    json.dumps(row, allow_nan=False)
+
+
+def test_twins_differ_by_place_alone() -> None:
+    records = twins(load_checked("vit_ild", ["inputs.slices=4", "inputs.size=32"]), "alpha")
+    assert set(TWINS) == {"basal_ggo", "apical_ggo"} and np.bincount(records.labels).tolist() == [10, 10]
+    height = np.array([bag[:2].mean() - bag[2:].mean() for bag in records.inputs])  # slices run from base to apex
+    assert height[records.labels == 0].mean() > height[records.labels == 1].mean() + 0.01
+    assert abs(records.inputs[records.labels == 0].mean() - records.inputs[records.labels == 1].mean()) < 0.03
+
+
+def test_every_recipe_of_the_survey_is_kept() -> None:
+    assert set(SYSTEMS) <= set(recipes())
