@@ -1,11 +1,11 @@
 """Where strategies matter: phantoms under strong label skew and under scanner shift, and real HRCT patches spread by a Dirichlet of 0.1.
 
-python -m bench.strategies [--seeds 5] [--only label_skew,scanner_shift,patches] [--out runs/strategies]
+python -m bench.strategies [--seeds N] [--patch-seeds N] [--only label_skew,scanner_shift,patches] [--methods NAME...] [--out FOLDER]
 
 Phantoms: every method may choose its local rate among the same two, by its figure on the held-out hospital with a tuning seed (other
 phantoms than those of the test seeds); then all run with the test seeds, and a method beats FedAvg when its mean AUROC on the held-out hospital
-is at least 0.02 higher with p < 0.05 (paired t-test over seeds). Patches: all methods as shipped, without a goal; patches have no patient
-identifiers, so these figures are about patches. Finished cells in the folder are used again. Exit code 1 when nothing beats FedAvg.
+is at least 0.02 higher with p < 0.05 (paired t-test over seeds). Patches: all methods with the knobs that they ship with, without a goal; patches
+have no patient identifiers, so these figures are about patches. Finished cells in the folder are used again. Exit code 1 when nothing beats FedAvg.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from bench.timing import ROOT, heading, table
+from server.strategies import STRATEGIES
 from shared_models.core.files import read_json
 from sim.compare import compare
 from sim.comparison.arms import arms_of
 from sim.experiments import find
 
 PHANTOMS = ("label_skew", "scanner_shift")
-METHODS = ("fedavg", "fedyogi:eta=0.03", "scaffold")
+METHODS = ("fedavg", "fedyogi:eta=0.03", "scaffold", "fedavgm", "fedadam:eta=0.03", "feddyn", "moon", "fedprox:mu=0.1")
 """The first is the one to beat."""
 RATES = (0.05, 0.2)
 TUNING_SEED, TUNING_SEEDS = 100, 1
 LEAST, SURE = 0.02, 0.05
 PATCHES = ("simulation.alpha=0.1", "evaluation.validation=0.2", "evaluation.folds=2", "federation.rounds=10")
+NEEDED = {"one_shot": ":federation.rounds=1:train.epochs=10", "qfedavg": ":lr=0.008"}
+"""What two methods must be told: all training in one round, and the rate of the sites."""
 
 
 def run(name: str, words: str, out: Path, *, seeds: int, settings: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -39,21 +42,21 @@ def run(name: str, words: str, out: Path, *, seeds: int, settings: tuple[str, ..
     return read_json(out / "compare.json")
 
 
-def tuned(name: str, out: Path) -> list[str]:
+def tuned(name: str, out: Path, methods: list[str]) -> list[str]:
     """Return every method with the local rate that did best with the tuning seeds."""
-    words = [f"{method}:train.optimiser.lr={rate}" for method in METHODS for rate in RATES]
+    words = {method: [f"{method}:train.optimiser.lr={rate}" for rate in RATES] for method in methods}
+    every = [word for of_one in words.values() for word in of_one]
     settings = (f"seed={TUNING_SEED}", "evaluation.bootstrap=0")
-    arms = run(name, ",".join(words), out, seeds=TUNING_SEEDS, settings=settings)["arms"]
-    found = {word: arm["metrics"]["auroc_macro"]["value"] if arm["finished"] else None for word, arm in zip(words, arms, strict=True)}
+    arms = run(name, ",".join(every), out, seeds=TUNING_SEEDS, settings=settings)["arms"]
+    found = {word: arm["metrics"]["auroc_macro"]["value"] if arm["finished"] else None for word, arm in zip(every, arms, strict=True)}
     heading(f"{name}: held-out AUROC by local rate, tuning seed {TUNING_SEED}")
-    rows = [[method, *(_shown(found[f"{method}:train.optimiser.lr={rate}"]) for rate in RATES)] for method in METHODS]
-    table(["method", *(f"lr {rate}" for rate in RATES)], rows)
-    return [max((word for word in words if word.startswith(f"{method}:train")), key=lambda word: found[word] or 0.0) for method in METHODS]
+    table(["method", *(f"lr {rate}" for rate in RATES)], [[method, *(_shown(found[word]) for word in words[method])] for method in methods])
+    return [max(words[method], key=lambda word: found[word] or 0.0) for method in methods]
 
 
-def phantoms(name: str, out: Path, seeds: int) -> bool:
+def phantoms(name: str, out: Path, seeds: int, methods: list[str]) -> bool:
     """Tune, compare, print, and return whether a method beats FedAvg."""
-    arms = run(name, ",".join(tuned(name, out / "tuning")), out / "test", seeds=seeds)["arms"]
+    arms = run(name, ",".join(tuned(name, out / "tuning", methods)), out / "test", seeds=seeds)["arms"]
     heading(f"{name}: macro AUROC on the held-out phantom hospital, {seeds} seeds; page: {out / 'test' / 'compare.html'}")
     table(["method", "mean ± sd", "minus FedAvg (95 % over seeds)", "p", "p, Holm", "better with", "beats it"], [_row(arm) for arm in arms])
     return any(_beats(arm) for arm in arms)
@@ -61,7 +64,8 @@ def phantoms(name: str, out: Path, seeds: int) -> bool:
 
 def patches(out: Path, seeds: int) -> None:
     """Print the table of all methods on the real patches."""
-    found = run("emphysema_patches_cnn", "all", out, seeds=seeds, settings=PATCHES)
+    words = ",".join(name + NEEDED.get(name, "") for name, spec in STRATEGIES.items() if spec.fit == "gradient")
+    found = run("emphysema_patches_cnn", words, out, seeds=seeds, settings=PATCHES)
     heading(f"Real HRCT patches, Dirichlet 0.1 over five sites: {seeds} seed(s), {', '.join(PATCHES)}; page: {out / 'compare.html'}")
     rows = []
     for arm in found["arms"]:
@@ -101,10 +105,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--patch-seeds", type=int, default=1)
     parser.add_argument("--only", default=",".join((*PHANTOMS, "patches")))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="of the phantoms, with knobs; the first is the one to beat")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "strategies")
     options = parser.parse_args()
     wanted = options.only.split(",")
-    met = {name: phantoms(name, options.out / name, options.seeds) for name in PHANTOMS if name in wanted}
+    met = {name: phantoms(name, options.out / name, options.seeds, options.methods) for name in PHANTOMS if name in wanted}
     if "patches" in wanted:
         patches(options.out / "patches", options.patch_seeds)
     for name, good in met.items():

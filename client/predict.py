@@ -98,8 +98,8 @@ def predict_study(
     BadBundle
         A file of the release is missing or changed, or its weights fit no model of this version.
     BadInput
-        No such folder, several patients in it, a model that needs more than a CT, a site without a personal model beside this release, or an
-        explanation that does not apply to the model.
+        No such folder, several patients in it, a model that needs more than a CT, a model of survival, a site without a personal model beside
+        this release, or an explanation that does not apply to the model.
     BadStudy
         No series can be used; the reason of each is in the text.
     """
@@ -336,6 +336,9 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
     if experiment.data.target == "reconstruction":
         remedy = "start a diagnosis model from it: [model.weights]"
         raise BadInput("a network that learnt without labels names no disease", value=experiment.name, remedy=remedy)
+    if spec_of(experiment.model).task == "survival":  # it has no classes, and a hazard relative to other patients is no probability
+        remedy = "use a release that was trained on diagnoses; hazard ratios stand in the report of this one's run"
+        raise BadInput("a prediction is of classes, and a model of survival knows none", value=experiment.model.name, remedy=remedy)
     missing = sorted(set(experiment.inputs.columns) - {*feature_names(preparation.features), *FROM_HEADER})
     if (
         missing

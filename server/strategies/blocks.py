@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -219,16 +218,28 @@ class Blocks:
         """
         stretches = [(run, part) for run in self.runs for part in pieces(slice(0, run.size), STRETCH)]
         threads = min(THREADS, len(os.sched_getaffinity(0)), len(stretches))
+        left, found = iter(enumerate(stretches)), dict[int, Found]()
 
-        own = threading.local()
-
-        def one(stretch: tuple[Run, slice]) -> Found:
-            return visit(Rows(self._files, *stretch, own.__dict__))
+        def work() -> None:
+            held: dict[str, np.ndarray] = {}
+            try:
+                for number, stretch in left:
+                    found[number] = visit(Rows(self._files, *stretch, held))
+            except BaseException:
+                for _ in left:  # nothing more is begun
+                    pass
+                raise
 
         if threads < 2:
-            return [one(stretch) for stretch in stretches]
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(one, stretches))
+            work()
+        else:
+            # This thread works with the others: one that only waited for them would be woken, and take the lock from them, at each stretch.
+            with ThreadPoolExecutor(threads - 1) as pool:
+                others = [pool.submit(work) for _ in range(threads - 1)]
+                work()
+                for other in others:
+                    other.result()
+        return [found[number] for number in range(len(stretches))]
 
     def __enter__(self) -> Blocks:
         return self

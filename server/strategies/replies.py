@@ -15,13 +15,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from server.strategies.blocks import BLOCK, Blocks, Flat, Found, Rows, pieces
+from server.strategies.blocks import Blocks, Flat, Found, Rows, pieces
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
 from shared_models.core.files import read_state, state_parts, write_atomic
 
 GROUP = 8
 """Sites whose blocks are held in float64 at a time."""
+
+AT_ONCE = 1 << 17
+"""Values of a group in float64 at a time: long calls, for between two calls the threads wait for each other."""
 
 
 Weights: TypeAlias = Sequence[float] | np.ndarray
@@ -115,20 +118,26 @@ class Spool:
         shares = [np.array([weight / total for weight in weights]) for weights, total in zip(weightings, totals, strict=True)]
         results = [Flat(like) for _ in weightings]
 
+        group = min(GROUP, sites)
+        size = AT_ONCE // group
+
         def visit(rows: Rows) -> None:
             # In float64: the roundings of many sites must not show in the result.
-            wide, sums, more = rows.room("wide", min(GROUP, sites), BLOCK), rows.room("sums", len(shares), BLOCK), rows.room("more", BLOCK)
-            for piece in pieces(rows.part):
-                n = piece.stop - piece.start
-                for first in range(0, sites, GROUP):
-                    group = wide[: min(GROUP, sites - first), :n]
-                    np.copyto(group, rows.read(piece, first, len(group)))
-                    for share, total in zip(shares, sums, strict=True):
-                        np.matmul(share[first : first + len(group)], group, out=(more if first else total)[:n])
-                        if first:
-                            total[:n] += more[:n]
+            wide, more = rows.room("wide", group, size), rows.room("more", size)
+            sums = rows.room("sums", len(shares), 2 * size)
+            for piece in pieces(rows.part, 2 * size):
+                for first in range(0, sites, group):
+                    read = rows.read(piece, first, group)
+                    for part in pieces(slice(0, piece.stop - piece.start), size):
+                        here = wide[: len(read), : part.stop - part.start]
+                        np.copyto(here, read[:, part])
+                        for share, total in zip(shares, sums, strict=True):
+                            added = more[: part.stop - part.start] if first else total[part]
+                            np.matmul(share[first : first + len(read)], here, out=added)
+                            if first:
+                                total[part] += added
                 for result, total in zip(results, sums, strict=True):
-                    result.put(rows.run, piece, total[:n])
+                    result.put(rows.run, piece, total[: piece.stop - piece.start])
 
         self.walk(like, visit)
         return [result.state() for result in results]

@@ -404,6 +404,17 @@ def test_a_model_that_needs_more_than_a_ct(study: Path, tmp_path: Path) -> None:
         predict_study(study, bundle_of(tmp_path / "d", patches), tmp_path / "out")
 
 
+def test_a_model_of_survival_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    survival = Experiment(
+        name="hazards",
+        data=Data.model_validate({"kind": "studies", "target": "survival", "time": "days", "event": "died"}),
+        inputs=Inputs(columns=("age", "whole_haa_percent")),
+        model=Choice(name="cox"),
+    )
+    with pytest.raises(BadInput, match=r"survival knows none; found 'cox'.*hazard ratios stand in the report"):
+        predict_study(tmp_path / "no folder", bundle_of(tmp_path / "b", survival), tmp_path / "out")
+
+
 @pytest.mark.parametrize("height", [3, 9, 40])
 def test_slice_numbers_are_those_that_the_model_reads(height: int) -> None:
     mask = np.zeros((height + 7, 12, 12), np.uint8)
