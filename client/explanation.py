@@ -12,7 +12,7 @@ from scipy import ndimage
 from client.cases.prepared import Prepared
 from client.training import PREDICTORS
 from client.training.records import Records, lung_box, slice_numbers
-from shared_models.blocks.spec import ModelSpec
+from shared_models.blocks.spec import NETWORK_FITS, ModelSpec
 from shared_models.bundle import Bundle
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
@@ -138,7 +138,7 @@ def check_explanation(bundle: Bundle, method: str) -> None:
 def subject_of(bundle: Bundle, model_input: np.ndarray) -> Subject:
     """Return a record of a release as what an explanation asks about."""
     experiment, spec = bundle.experiment, spec_of(bundle.experiment.model)
-    if spec.fit == "gradient":
+    if spec.fit in NETWORK_FITS:
         from client.training.gradient import network_of
 
         network = network_of(experiment, largest_of(bundle.state))  # of an ensemble its weightiest member

@@ -90,14 +90,8 @@ class Policy(Section):
     min_cases_in_sum: Annotated[int, Field(ge=1)] | None = None
     min_per_class: Annotated[int, Field(ge=1)] = 5
     metrics: tuple[str, ...] = (
-        "train_loss",
-        "received_loss",
-        "val_loss",
-        "val_accuracy",
-        "val_auroc_macro",
-        "val_harrell_c",
-        "val_dice",
-        "val_cases",
+        *("train_loss", "received_loss", "val_loss", "val_accuracy", "val_auroc_macro", "val_harrell_c", "val_dice", "val_cases"),
+        *("drawn_mean_error_hu", "drawn_sd_error", "drawn_pair_ssim", "drawn_memory_ratio", "drawn_frechet"),
     )
     decimals: Annotated[int, Field(ge=1, le=12)] = 4
     rounding: dict[str, Annotated[int, Field(ge=0, le=12)]] = Field(default_factory=dict)

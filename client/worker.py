@@ -41,7 +41,7 @@ from client.training.residual import pack_update
 from client.training.rule import Rule
 from client.training.rules import rule_of
 from client.training.steps import Stopped
-from shared_models.blocks.spec import Grouping
+from shared_models.blocks.spec import NETWORK_FITS, Grouping
 from shared_models.catalogue import build, spec_of
 from shared_models.compression import compression_of, packed_layout
 from shared_models.core.arrays import State
@@ -130,7 +130,7 @@ class Worker:
         spec = phase.spec if fitting is not None and phase.spec else spec_of(experiment.model)
         received = trained(job.state)
         current = phase.changed(job.state) if job.kind == "fit" else received
-        seal = sealing(job, settings, self._member(), current if spec.fit == "gradient" and job.kind == "fit" else None)
+        seal = sealing(job, settings, self._member(), current if spec.fit in NETWORK_FITS and job.kind == "fit" else None)
         training, validation = self.records(experiment, job.state, fitting=fitting, phase=phase, round=job.round)
         # A judgement comes after its round: what the site has kept of that round is part of what is judged.
         memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"), experiment.digest)
@@ -141,6 +141,8 @@ class Worker:
         if job.kind == "judge":
             if own:
                 keep_beside(self.site.workspace, job.state, memory.before())
+            if spec_of(experiment.model).draws and not private:
+                measured |= self._drawn(experiment, settings, own.seen(received) if own else received, training, validation)
             update = replace(empty, metrics=release_metrics(measured, policy))
             return release(update, layout={}, policy=policy, record=self._record, key=key, seal=seal and partial(seal, measured))
         seed = round_seed(experiment.seed, job.round, self.site.site.name)
@@ -171,9 +173,9 @@ class Worker:
                 meter.check()
         elif fitted.loss is not None:
             measured["train_loss"] = Measured(fitted.loss, training.patients)
-        packing = compression_of(experiment.federation.compression) if spec.fit == "gradient" else None
+        packing = compression_of(experiment.federation.compression) if spec.fit in NETWORK_FITS else None
         state = {key: fitted.state[key] for key in current} if phase.train_only else fitted.state
-        if spec.fit == "gradient" and not private:  # noise falls on every array
+        if spec.fit in NETWORK_FITS and not private:  # noise falls on every array
             from client.training.used import check_unused  # torch is imported by the first network, not by the first table
 
             check_unused(settings, state, current, training.inputs.shape[1:])
@@ -212,6 +214,13 @@ class Worker:
         from client.training.personal import personal_of  # torch is imported by the first network, not by the first table
 
         return personal_of(rule, experiment, memory)
+
+    def _drawn(self, experiment: Experiment, settings: Experiment, state: State, training: Records, validation: Records) -> dict[str, Measured]:
+        from client.training.generation import generation_metrics  # torch is imported by the first network, not by the first table
+
+        report = self.site.workspace / "generation" / f"{experiment.digest[:16]}.json"
+        seed = round_seed(experiment.seed, 0, self.site.site.name)
+        return generation_metrics(settings, state, training, validation, seed=seed, report=report)
 
     def _meter(self, job: Job, experiment: Experiment, training: Records) -> Meter:
         return Meter(self.site, experiment, training.names, job, ledger=None if self.guards is None else self.guards.ledger)
@@ -268,7 +277,7 @@ class Worker:
 
 def _layout(phase: Phase, state: State, records: Records) -> State:
     experiment, statistic = phase.settings, phase.statistic
-    if statistic is None and spec_of(experiment.model).fit == "gradient":
+    if statistic is None and spec_of(experiment.model).fit in NETWORK_FITS:
         packing = compression_of(experiment.federation.compression)
         return state if packing is None else packed_layout(state, packing)
     model = statistic or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))

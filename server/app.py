@@ -31,6 +31,7 @@ from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.combined import combined
 from server.strategies.site_privacy import with_site_privacy
 from server.strategies.strategy import Strategy
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadInput
@@ -91,8 +92,8 @@ def strategy_of(experiment: Experiment, model: object) -> Strategy:
     fit = spec_of(experiment.model).fit
     choice = experiment.strategy or Choice(name=DEFAULTS[fit])
     strategy = pick(STRATEGIES, choice, kind="strategy", get=lambda spec: spec.build)
-    if STRATEGIES[choice.name].fit != fit:
-        serving = ", ".join(name for name, spec in STRATEGIES.items() if spec.fit == fit)
+    if not STRATEGIES[choice.name].serves(fit):
+        serving = ", ".join(name for name, spec in STRATEGIES.items() if spec.serves(fit))
         raise BadChoice(
             f"strategy {choice.name!r} does not serve a model fitted by {fit}", remedy=f"choose one of {serving}, or leave [strategy] out"
         )
@@ -152,7 +153,7 @@ def run_experiment(
     else:
         roster = gather(grid, sites, quorum=settings.quorum, timeout_s=min(GATHER_S, settings.deadline_s), waiting=waiting)
     at = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder, run=None if sites is None else folder.name)
-    classical = None if spec.fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+    classical = None if spec.fit in NETWORK_FITS else build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
     phases = phases_of(experiment)
     models: list[Any] = [phase.statistic or classical for phase in phases]
     strategies = strategies_of(experiment, models)

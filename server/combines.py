@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from server.strategies import DEFAULTS, STRATEGIES
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import MODELS, spec_of
 from shared_models.core.choices import Choice
 from shared_models.experiment import Experiment
@@ -107,7 +108,7 @@ def conflicts(experiment: Experiment) -> list[Conflict]:
 
     if experiment.federation.secure_sum is not None and not line.secure_sum:
         refuse("federation.secure_sum", "must see every site's update, which the secure sum hides", "leave one of them out")
-    if spec.fit != "gradient":
+    if spec.fit not in NETWORK_FITS:
         return found
     if STRATEGIES[choice.name].representation and spec.representation is None:
         able = ", ".join(sorted(name for name, model in MODELS.items() if model.representation))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from server.combines import PERSONAL, Conflict
+from server.games import game_conflicts
 from server.strategies import DEFAULTS, STRATEGIES
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice, pick
@@ -49,7 +51,8 @@ def phase_conflicts(experiment: Experiment) -> list[Conflict]:
     >>> [str(conflict) for conflict in phase_conflicts(Experiment(name="x", model=Choice(name="logistic"), **settings))]
     ["statistics: 'landmarks' changes images, and the model 'logistic' reads none; leave it out, or choose a model of slices or volumes"]
     """
-    return [*_together(experiment), *_statistics(experiment), *_stages(experiment), *_calibrations(experiment), *_lora(experiment)]
+    own = (_together, _statistics, _stages, _calibrations, _lora, game_conflicts)
+    return [conflict for found in own for conflict in found(experiment)]
 
 
 def strategy_in_words(experiment: Experiment) -> str:
@@ -195,7 +198,7 @@ def _private(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:
 def _stages(experiment: Experiment) -> Iterator[Conflict]:
     if experiment.stages is None:
         return
-    if spec_of(experiment.model).fit != "gradient":
+    if spec_of(experiment.model).fit not in NETWORK_FITS:
         rule = f"are of training by gradients, and {experiment.model.name!r} is fitted otherwise"
         yield Conflict("stages", rule, "leave [[stages]] out: federation.rounds says how long it takes")
         return

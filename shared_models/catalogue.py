@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared_models.blocks.spec import ModelSpec
+from shared_models.blocks.spec import NETWORK_FITS, ModelSpec
 from shared_models.classical import CLASSICAL
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, look_up, pick
@@ -77,7 +77,7 @@ def build(choice: Choice, *, inputs: int, outputs: int) -> Any:
     make = pick(MODELS, plain, kind="model", get=lambda spec: spec.build)
     if weights is None:
         return make(inputs, outputs)
-    if MODELS[plain.name].fit != "gradient":
+    if MODELS[plain.name].fit not in NETWORK_FITS:
         raise BadChoice("only a network starts from weights", value=plain.name, remedy="remove [model.weights]")
     return normalise(make(weights.channels(inputs), outputs), weights)
 
@@ -109,7 +109,7 @@ def initial_state(choice: Choice, *, inputs: int, outputs: int, seed: int) -> St
     >>> sorted(initial_state(Choice(name="logistic"), inputs=3, outputs=2, seed=0))
     ['coefficients', 'mean', 'ready', 'scale']
     """
-    if spec_of(choice).fit != "gradient":
+    if spec_of(choice).fit not in NETWORK_FITS:
         return build(choice, inputs=inputs, outputs=outputs).start(seed=seed)
     import torch
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_models.blocks.spec import PrivateSums
+from shared_models.blocks.spec import NETWORK_FITS, PrivateSums
 from shared_models.calibration import CALIBRATIONS
 from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spec_of
 from shared_models.core.choices import Choice, pick
@@ -51,7 +51,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"{place}: {error}")
 
     look("model", MODELS, "model", plain := parted(without_lora(experiment.model))[0])
-    if plain.knobs.keys() != experiment.model.knobs.keys() and plain.name in MODELS and MODELS[plain.name].fit != "gradient":
+    if plain.knobs.keys() != experiment.model.knobs.keys() and plain.name in MODELS and MODELS[plain.name].fit not in NETWORK_FITS:
         found.append("model.weights and model.lora: only a network starts from weights, and has layers to adapt")
     if experiment.strategy:
         look("strategy", STRATEGIES, "strategy", experiment.strategy)
@@ -97,7 +97,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"inputs.size: {experiment.model.name!r} needs slices of at least {spec.least_px} pixels; found {experiment.inputs.size}")
         if experiment.data.kind == "patches" and spec.takes == "table" and experiment.preparation.grid_mm is None:
             found.append("preparation.grid_mm: features of patches need the size of their pixels; its first number is the slice")
-        if spec.fit != "gradient" and experiment.federation.compression.name != "none":
+        if spec.fit not in NETWORK_FITS and experiment.federation.compression.name != "none":
             found.append(f"federation.compression: a model fitted by {spec.fit} sends exact numbers; leave compression out")
         if experiment.privacy.at_sites and spec.fit not in PRIVATE_FITTERS:
             found.append(f"privacy: {experiment.model.name!r} is fitted by {spec.fit}, which no noise can hide; choose another model")
@@ -108,7 +108,7 @@ def faults(experiment: Experiment) -> list[str]:
         found += _segmentation(experiment)
         if experiment.data.target == "reconstruction" and experiment.calibration:
             found.append("calibration: reconstruction gives no probabilities; leave [[calibration]] out")
-        if experiment.privacy.unit == "site" and (spec.fit != "gradient" or experiment.federation.secure_sum is not None):
+        if experiment.privacy.unit == "site" and (spec.fit not in NETWORK_FITS or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
     if experiment.simulation is not None:
@@ -158,11 +158,11 @@ def _phases(experiment: Experiment) -> list[str]:
     ]
     for phase in phases_of(experiment.model_copy(update={"statistics": None, "calibration": None})):
         settings = phase.settings
-        if settings.strategy and settings.strategy.name in STRATEGIES and STRATEGIES[settings.strategy.name].fit != spec.fit:
+        if settings.strategy and settings.strategy.name in STRATEGIES and not STRATEGIES[settings.strategy.name].serves(spec.fit):
             found.append(f"strategy: {settings.strategy.name!r} does not serve a model fitted by {spec.fit}; leave [strategy] out for the default")
         found += map(str, conflicts(settings))
         found += _shared_noise(settings)
-        if phase.train_only and spec.fit == "gradient" and not found:
+        if phase.train_only and spec.fit in NETWORK_FITS and not found:
             try:
                 state = initial_state(_unread(experiment.model), inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
                 phase.changed(state)

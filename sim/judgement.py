@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from server.phases import strategy_in_words
+from server.runs.drawn import drawn_facts
 from server.runs.log import last_of_training, patients_of, read_rounds
 from server.runs.stopping import told_of_release
 from shared_models.bundle import write_bundle
@@ -17,6 +18,7 @@ from shared_models.metrics import METRICS, describe_predictions, score
 from shared_models.metrics.scoring import compare
 from sim.baselines import POOLED
 from sim.evidence import draw_pictures, run_facts
+from sim.generation import reports_of, told_of
 from sim.one_shot import ONE_SHOT, calls_at_home, one_shot
 from sim.operating import judge_point
 from sim.pool import Pool
@@ -86,6 +88,8 @@ def judge_phantoms(run: Run, training: list[Path], held_out: list[Path], pool: P
     )
     shutil.copyfile(out / "federation" / "rounds.jsonl", out / "rounds.jsonl")
     digest = release(run, metrics, training)
+    if drawn := reports_of(experiment, training):
+        write_json(out / "generation.json", drawn)
     write_json(out / "site_reports.json", site_reports(training + held_out))
     write_json(out / "run.json", run_facts(run, training, held_out, steps, bundle=digest))
     draw_pictures(run, held_out)
@@ -116,6 +120,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
         },
         "performance_on_the_held_out_hospital": metrics["federated"].get("held_out", {}),
         **({"calibration": calibration_facts(experiment, read_state(out / "federation" / "final.safetensors"))} if experiment.calibration else {}),
+        **drawn_facts(experiment, told_of(reports_of(experiment, training))),
         "limits": [
             "Trained on synthetic phantoms: it has never seen a patient and says nothing about patients.",
             "Not validated for any clinical purpose.",

@@ -159,6 +159,8 @@ def _membership(bundle: Bundle, place: Site, training: Records, validation: Reco
 
 
 def _inversion(experiment: Experiment, places: Sequence[Site], cohorts: Sequence[Records], effort: Effort, seed: int, told: Told) -> dict[str, Any]:
+    if spec_of(experiment.model).fit == "adversarial":
+        return {"update inversion": "not tried: the attack inverts the gradient of one loss, and players have several"}
     if spec_of(experiment.model).fit != "gradient":
         return {"update inversion": "not applicable: no gradients are sent; exact sums are guarded by the number of patients behind them"}
     if not effort.victims or not places:

@@ -12,6 +12,7 @@ from client.training import FITTERS, PREDICTORS
 from client.training.records import Records
 from client.training.resting import resting
 from client.training.rules import Plain
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import build, initial_state, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
@@ -22,7 +23,7 @@ from shared_models.phases import phases_of
 def train_alone(experiment: Experiment, records: Records, *, seed: int) -> State:
     """Return the model that the rounds of `experiment` make of `records` at one site, by its own trainer, without noise."""
     spec, classes = spec_of(experiment.model), len(experiment.data.classes)
-    model = None if spec.fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=classes)
+    model = None if spec.fit in NETWORK_FITS else build(experiment.model, inputs=inputs_of(experiment), outputs=classes)
     state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=classes, seed=seed)
     for phase in phases_of(experiment):
         if phase.number is not None:

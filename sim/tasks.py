@@ -22,6 +22,7 @@ from client.training.rules import rule_of
 from server.app import strategy_of
 from server.runs.start import write_start
 from server.strategies.replies import Spool
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
@@ -104,7 +105,7 @@ def predictions_at_home(
     settings, place = Experiment.from_json(experiment), Site.load(site)
     received = read_state(Path(state))
     records = _records(site, settings, received, part)
-    if spec_of(settings.model).fit == "gradient":
+    if spec_of(settings.model).fit in NETWORK_FITS:
         from client.training.personal import personal_of
 
         memory = Memory(place.workspace / "strategy", place.site.name, at[0], at[1] + 1, settings.digest)
@@ -122,7 +123,7 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
     """
     settings = Experiment.from_json(experiment)
     spec = spec_of(settings.model)
-    model = None if spec.fit == "gradient" else build(settings.model, inputs=inputs_of(settings), outputs=len(settings.data.classes))
+    model = None if spec.fit in NETWORK_FITS else build(settings.model, inputs=inputs_of(settings), outputs=len(settings.data.classes))
     plain = settings.model_copy(update={"strategy": None, "calibration": None})
     state, steps = read_state(Path(start)), 0
     for phase in phases_of(plain):
@@ -139,7 +140,7 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
             rule = resting(rule, alone, frozenset(phase.changed(state))) if phase.train_only else rule
             fitted = FITTERS[spec.fit](alone, now, records, rule=rule, factor=factor, seed=round_seed(settings.seed, number, name))
             steps += fitted.steps
-            if spec.fit == "gradient":
+            if spec.fit in NETWORK_FITS:
                 now = {**now, **{key: fitted.state[key] for key in phase.changed(state)}}
                 continue
             with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ import sim.apps
 import sim.grid
 import sim.tasks  # noqa: F401
 from client.training.gradient import network_key, network_on_cpu
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.experiment import Experiment
 
@@ -22,7 +23,7 @@ def warm() -> None:
     torch.set_num_threads(1)
     if text := os.environ.get("FEDILD_WARM"):
         experiment = Experiment.from_json(text)
-        if spec_of(experiment.model).fit == "gradient":
+        if spec_of(experiment.model).fit in NETWORK_FITS:
             network_on_cpu(*network_key(experiment))
         else:
             build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))

@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[1]
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
         ("zoo_patches", ("mean recall", "attention_cnn", "MB a round")),
+        ("generation", ("drawn share", "another scanner", "enhanced", "gain")),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
     ],
 )

@@ -47,6 +47,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "received_loss": (0.0, 1000.0),
     "val_loss": (0.0, 1000.0),
     "val_cases": (0.0, 1e7),
+    "drawn_mean_error_hu": (0.0, 1e5),
+    "drawn_sd_error": (0.0, 1e6),
+    "drawn_pair_ssim": (-1.0, 1.0),
+    "drawn_memory_ratio": (0.0, 1e6),
+    "drawn_frechet": (0.0, 1e6),
     **{f"val_{name}": (-1.0, 1.0) for name in METRICS | SURVIVAL_METRICS},
     **{f"val_{name}": (0.0, 1.0) for name in ("dice", *(f"dice_{what}" for what in ("lung", *PATTERNS)))},
 }

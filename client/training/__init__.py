@@ -22,6 +22,12 @@ def _gradient_fit(*args: Any, **kwargs: Any) -> Fitted:
     return fit_gradient(*args, **kwargs)
 
 
+def _adversarial_fit(*args: Any, **kwargs: Any) -> Fitted:
+    from client.training.adversarial import fit_adversarial
+
+    return fit_adversarial(*args, **kwargs)
+
+
 def _private_fit(*args: Any, **kwargs: Any) -> Fitted:
     from client.training.private import fit_private
 
@@ -67,8 +73,18 @@ def _classical_predict(experiment: Experiment, state: State, records: Records) -
     return predict_classical(experiment, state, records)
 
 
-FITTERS: dict[str, Callable[..., Fitted]] = {"gradient": _gradient_fit, "sums": _classical_fit, "trees": _classical_fit}
+FITTERS: dict[str, Callable[..., Fitted]] = {
+    "gradient": _gradient_fit,
+    "adversarial": _adversarial_fit,
+    "sums": _classical_fit,
+    "trees": _classical_fit,
+}
 PRIVATE_FITTERS: dict[str, Callable[..., Fitted]] = {"gradient": _private_fit, "sums": _private_sums_fit}
 """Fitters that hide patients or records behind noise; a model that is not here cannot be fitted under ``[privacy]``."""
 
-PREDICTORS: dict[str, Callable[..., np.ndarray]] = {"gradient": _gradient_predict, "sums": _classical_predict, "trees": _classical_predict}
+PREDICTORS: dict[str, Callable[..., np.ndarray]] = {
+    "gradient": _gradient_predict,
+    "adversarial": _gradient_predict,
+    "sums": _classical_predict,
+    "trees": _classical_predict,
+}

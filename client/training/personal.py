@@ -22,6 +22,7 @@ from client.training.gradient import network_key, network_on_cpu
 from client.training.memory import Memory
 from client.training.personal_models import PERSONAL, own_model
 from client.training.rule import Plain, Rule
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadChoice
@@ -109,7 +110,7 @@ def personal_of(rule: Rule, experiment: Experiment, memory: Memory) -> Mixed | N
     BadChoice
         As `kept_keys`.
     """
-    if spec_of(experiment.model).fit != "gradient" or not rule.personal:
+    if spec_of(experiment.model).fit not in NETWORK_FITS or not rule.personal:
         return None
     if rule.pull:
         return Whole(memory, rule.pull)

@@ -6,6 +6,7 @@ import functools
 
 import torch
 
+from shared_models.blocks.adversarial import Game
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice
@@ -46,13 +47,13 @@ def _used(choice: str, inputs: int, classes: int, shape: tuple[int, ...]) -> fro
         model = build(chosen, inputs=inputs, outputs=classes).train()
         before = {key: value.clone() for key, value in model.named_buffers()}
         batch = torch.rand(2, *shape)
-        output = model(batch)
-        labels = torch.zeros(2, dtype=torch.long)
-        if spec.objective is not None:
-            aims = torch.zeros(2, *shape, dtype=torch.uint8) if spec.task == "segmentation" else labels
-            output = spec.objective(output, batch, aims)
-        elif spec.loss is not None:
-            output = spec.loss(output, labels)
+        aims = torch.zeros(2, *shape, dtype=torch.uint8) if spec.task == "segmentation" else torch.zeros(2, dtype=torch.long)
+        if isinstance(model, Game):
+            output = torch.stack([model.loss_of(player, batch, aims) for player in model.players])
+        elif spec.objective is not None:
+            output = spec.objective(model(batch), batch, aims)
+        else:
+            output = model(batch) if spec.loss is None else spec.loss(model(batch), aims)
         output.sum().backward()
     trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.grad is not None}
     return frozenset(trained | {key for key, value in model.named_buffers() if not torch.equal(value, before[key])})

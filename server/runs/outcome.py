@@ -11,6 +11,7 @@ from typing import Any
 
 from server.phases import strategy_in_words
 from server.reports.report import write_report
+from server.runs.drawn import drawn_facts
 from server.runs.log import last_of_training, patients_of, read_rounds
 from server.runs.standing import degradation, read_standing
 from server.runs.stopping import told_of_release
@@ -82,6 +83,7 @@ def release(
             f"{site} {name}": cell for site, cells in metrics["federated"]["sites"].items() for name, cell in cells.items()
         },
         **({"calibration": calibration_facts(experiment, read_state(folder / "final.safetensors"))} if experiment.calibration else {}),
+        **drawn_facts(experiment, read_json(folder / "site_metrics.json")),
         "limits": ["Not validated for any clinical purpose."],
         "source": source_of(experiment.model, experiment.preparation.features),
         "weights_sha256": sha256_file(folder / "final.safetensors"),

@@ -62,5 +62,5 @@ STRATEGIES: dict[str, StrategySpec] = {
     "union": combined.UNION,
 }
 
-DEFAULTS: dict[str, str] = {"gradient": "fedavg", "sums": "exact_sum", "trees": "union"}
+DEFAULTS: dict[str, str] = {"gradient": "fedavg", "adversarial": "fedavg", "sums": "exact_sum", "trees": "union"}
 """The strategy of an experiment that names none, by how its model is fitted."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from server.strategies.replies import Spool
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.core.arrays import State
 
 
@@ -81,6 +82,10 @@ class StrategySpec:
     source: str
     least: Callable[[dict[str, Any]], int] = lambda knobs: 1
     representation: bool = False
+
+    def serves(self, fit: str) -> bool:
+        """Say whether models of that fit can be aggregated so: what averages weights takes those of any network."""
+        return self.fit == fit or (self.fit == "gradient" and fit in NETWORK_FITS)
 
 
 def case_weights(spool: Spool) -> list[float]:

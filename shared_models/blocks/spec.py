@@ -11,7 +11,9 @@ import numpy as np
 from shared_models.core.arrays import State
 
 Takes = Literal["slices", "volume", "patch", "table"]
-Fit = Literal["gradient", "sums", "trees"]
+Fit = Literal["gradient", "adversarial", "sums", "trees"]
+NETWORK_FITS = frozenset({"gradient", "adversarial"})
+"""Fits of networks: their weights travel, whatever the loop that trains them."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,18 @@ class ModelSpec:
     ----------
     build : callable
         ``build(inputs, outputs, *, knobs)``: input channels (or table columns) and classes come from the system, the keyword-only rest
-        may be set in the experiment's ``[model]``. Gives a ``torch.nn.Module`` (fit = gradient) or a `Classical` model.
+        may be set in the experiment's ``[model]``. Gives a ``torch.nn.Module`` (fit = gradient or adversarial, then also a
+        `shared_models.blocks.adversarial.Game`) or a `Classical` model.
     task : str
         What is predicted, the experiment's ``data.target``: ``"diagnosis"`` (one class a patient), ``"survival"`` (a risk) or
         ``"segmentation"`` (one class a pixel); or nothing, of ``"reconstruction"``.
     takes : str
         ``slices`` (n, k, y, x), ``volume`` (n, 1, z, y, x), ``patch`` (n, 1, y, x) or ``table`` (n, columns).
     fit : str
-        How sites contribute (design of the federation modes): ``gradient`` sends weights, ``sums`` sends exact sums whose total gives the
-        pooled fit, ``trees`` sends grown trees that are united.
+        How sites contribute (design of the federation modes): ``gradient`` and ``adversarial`` send weights, ``sums`` sends exact sums whose total
+        gives the pooled fit, ``trees`` sends grown trees that are united.
     loss : callable or None
-        Per-sample loss of a gradient model: ``loss(logits, labels) -> (n,)``.
+        Per-sample loss of a network: ``loss(logits, labels) -> (n,)``. An adversarial one is trained on what its players lose.
     objective : callable or None
         In place of `loss`, a network's own: ``objective(output, batch, targets) -> (n,)`` of what the network gives out while it trains (a tensor,
         or a tuple of them), the inputs that it saw, and the targets of the records (`Records.targets`; their labels where there are none).
@@ -70,6 +73,8 @@ class ModelSpec:
     summed_only: bool = False
     takes_missing: bool = False
     """Whether a row of a table may hold NaN where a value is missing (``inputs.missing = "mask"``)."""
+    draws: bool = False
+    """Whether its generator draws records from noise (`draw`): sites then check whether it repeats their patients."""
     tells_classes: bool = False
     """Whether its sums tell, in clear, how many patients a class has: a site then trains without classes of too few."""
 

@@ -85,7 +85,7 @@ def arms_of(words: str, experiment: Experiment) -> list[Arm]:
     for word in _split(words):
         name, *settings = (part.strip() for part in re.split(r":(?=[\w.]+=)", word))
         if name == ALL and not settings:
-            arms += [Arm(name) for name, spec in STRATEGIES.items() if spec.fit == fit and Arm(name) not in arms]
+            arms += [Arm(name) for name, spec in STRATEGIES.items() if spec.serves(fit) and Arm(name) not in arms]
             continue
         look_up(STRATEGIES, name, kind="strategy")
         for setting in settings:

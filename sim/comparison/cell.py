@@ -20,6 +20,7 @@ from server.app import strategy_of
 from server.runs.checkpoint import RoundState
 from server.runs.log import read_rounds
 from server.runs.rounds import RoundRecord
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.files import read_json, write_json, write_state
 from shared_models.experiment import Experiment
@@ -110,7 +111,7 @@ class Judge:
     def __init__(self, experiment: Experiment, folder: Path, pool: Pool) -> None:
         self.experiment, self.folder, self.pool = experiment, folder, pool
         fit, classes = spec_of(experiment.model).fit, len(experiment.data.classes)
-        model = None if fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=classes)
+        model = None if fit in NETWORK_FITS else build(experiment.model, inputs=inputs_of(experiment), outputs=classes)
         self.rule = strategy_of(experiment, model).rule
 
     def answers(self, state: Path, at: tuple[str, int], tests: Sequence[Test]) -> dict[Test, Answer]:

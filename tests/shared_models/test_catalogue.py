@@ -14,6 +14,7 @@ from client.training.gradient import network_of
 from client.training.per_unit import refuse_shared_statistics
 from client.training.records import Records
 from client.training.rules import Plain
+from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import MODELS, build, initial_state, inputs_of
 from shared_models.core.choices import Choice, knobs_of
 from shared_models.core.errors import BadChoice, BadInput, BadState, FedILDError
@@ -64,7 +65,7 @@ def fitted(name: str, x: np.ndarray, y: np.ndarray, rounds: int, seed: int = 0, 
     """Fit as one site alone would, through the fitter of the client, until that share of the samples is known."""
     experiment, state = experiment_of(name), start(name)
     records = Records(x, y.astype(np.int64), tuple(map(str, range(len(x)))))
-    model = None if MODELS[name].fit == "gradient" else build(experiment.model, inputs=inputs_of(experiment), outputs=2)
+    model = None if MODELS[name].fit in NETWORK_FITS else build(experiment.model, inputs=inputs_of(experiment), outputs=2)
     for number in range(rounds):
         result = FITTERS[MODELS[name].fit](experiment, state, records, rule=Plain(), factor=1.0, seed=seed + number).state
         if model is None:
@@ -77,7 +78,7 @@ def fitted(name: str, x: np.ndarray, y: np.ndarray, rounds: int, seed: int = 0, 
     return state
 
 
-ROUNDS = {"gradient": 25, "sums": 8, "trees": 1}
+ROUNDS = {"gradient": 25, "adversarial": 25, "sums": 8, "trees": 1}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,13 +89,13 @@ class TestContract:
         assert list(inspect.signature(spec.build).parameters)[:2] == ["inputs", "outputs"]
         assert set(TINY.get(name, {})) <= set(knobs_of(spec.build))
         assert spec.source
-        assert (spec.loss is not None) == (spec.fit == "gradient")
+        assert (spec.loss is not None) == (spec.fit in NETWORK_FITS)
         with pytest.raises(BadChoice, match="no knob 'zzz'"):
             build(Choice.model_validate({"name": name, "zzz": 1}), inputs=1, outputs=2)
 
     def test_predictions_are_probabilities_and_survive_the_disk(self, name: str) -> None:
         x, y = samples(name, 8, 1)
-        state = fitted(name, x, y, 1) if MODELS[name].fit != "gradient" else start(name)
+        state = fitted(name, x, y, 1) if MODELS[name].fit not in NETWORK_FITS else start(name)
         p = predict(name, state, x)
         assert p.shape == (8, 2)
         assert np.isfinite(p).all()
@@ -122,7 +123,7 @@ class TestContract:
         records = Records(x, y.astype(np.int64), tuple(map(str, range(8))))
         key = sorted(state)[0]
         result = FITTERS[MODELS[name].fit](experiment, state, records, rule=Plain(), factor=1.0, seed=0).state
-        if MODELS[name].fit == "gradient":
+        if MODELS[name].fit in NETWORK_FITS:
             bad = [{}, {**state, "more": np.zeros(1)}, {k: v for k, v in state.items() if k != key}, {**state, key: np.zeros((1, 7), np.float32)}]
             for other in bad:
                 with pytest.raises(BadState):
@@ -201,9 +202,26 @@ class TestNetwork:
             experiment = experiment.model_copy(update={"train": experiment.train.model_copy(update={"precision": precision})})
             with training_on("cuda"):
                 records = Records(x, y.astype(np.int64), tuple(map(str, range(8))))
-                fitted = FITTERS["gradient"](experiment, start(name), records, rule=Plain(), factor=1.0, seed=0)
+                fitted = FITTERS[MODELS[name].fit](experiment, start(name), records, rule=Plain(), factor=1.0, seed=0)
             assert all(np.isfinite(value).all() for value in fitted.state.values())
             assert digest(fitted.state) != digest(start(name))
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if NETWORKS[name].fit == "gradient"])
+def test_one_full_step_of_each_of_two_sites_is_the_pooled_step(name: str) -> None:
+    experiment = experiment_of(name)
+    train = Train(steps=1, batch=8, optimiser=Choice.model_validate({"name": "sgd", "lr": 0.05}), schedule="constant")
+    experiment = experiment.model_copy(update={"train": train})
+    x, y = samples(name, 8, 7)
+    pooled = Records(x, y.astype(np.int64), tuple(map(str, range(8))))
+
+    def stepped(records: Records) -> dict[str, np.ndarray]:
+        return FITTERS[MODELS[name].fit](experiment, start(name), records, rule=Plain(), factor=1.0, seed=0).state
+
+    whole, parts = stepped(pooled), [stepped(pooled.take(range(5))), stepped(pooled.take(range(5, 8)))]
+    assert digest(whole) != digest(start(name))
+    for key, value in whole.items():
+        np.testing.assert_allclose((5 * parts[0][key] + 3 * parts[1][key]) / 8, value, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize("name", [name for name in NETS if NETWORKS[name].least_px > 1])

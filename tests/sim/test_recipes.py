@@ -24,6 +24,8 @@ from sim.zoo.systems import recipes
 
 SYSTEMS = [
     "mufinet",
+    "mufinet_dcgan",
+    "mufinet_enhanced",
     "pmff_net",
     "vit_ild",
     "attention_cnn",
