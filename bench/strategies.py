@@ -30,8 +30,8 @@ RATES = (0.05, 0.2)
 TUNING_SEED, TUNING_SEEDS = 100, 1
 LEAST, SURE = 0.02, 0.05
 PATCHES = ("simulation.alpha=0.1", "evaluation.validation=0.2", "evaluation.folds=2", "federation.rounds=10")
-NEEDED = {"one_shot": ":federation.rounds=1:train.epochs=10", "qfedavg": ":lr=0.008"}
-"""What two methods must be told: all training in one round, and the rate of the sites."""
+NEEDED = {"one_shot": ":federation.rounds=1:train.epochs=10"}
+"""What a method must be told: all training in one round."""
 
 
 def run(name: str, words: str, out: Path, *, seeds: int, settings: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -62,10 +62,14 @@ def phantoms(name: str, out: Path, seeds: int, methods: list[str]) -> bool:
     return any(_beats(arm) for arm in arms)
 
 
+def every_method() -> str:
+    """Return the words for all methods of networks."""
+    return ",".join(name + NEEDED.get(name, "") for name, spec in STRATEGIES.items() if spec.fit == "gradient")
+
+
 def patches(out: Path, seeds: int) -> None:
     """Print the table of all methods on the real patches."""
-    words = ",".join(name + NEEDED.get(name, "") for name, spec in STRATEGIES.items() if spec.fit == "gradient")
-    found = run("emphysema_patches_cnn", words, out, seeds=seeds, settings=PATCHES)
+    found = run("emphysema_patches_cnn", every_method(), out, seeds=seeds, settings=PATCHES)
     heading(f"Real HRCT patches, Dirichlet 0.1 over five sites: {seeds} seed(s), {', '.join(PATCHES)}; page: {out / 'compare.html'}")
     rows = []
     for arm in found["arms"]:

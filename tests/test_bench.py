@@ -211,6 +211,14 @@ def test_the_arms_of_the_strategy_bench_are_sound(name: str) -> None:
         assert not faults(arm.of(experiment, seed=0))
 
 
+def test_every_method_of_the_patch_table_is_sound() -> None:
+    experiment = find("emphysema_patches_cnn", [*strategies.PATCHES])
+    arms = arms_of(strategies.every_method(), experiment)
+    assert {"fedavg", "one_shot"} <= {arm.strategy for arm in arms}
+    for arm in arms:
+        assert not faults(arm.of(experiment, seed=0))
+
+
 def test_the_relay_passes_all_bytes_on_and_counts_them() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, Relay(server.getsockname()[1]) as relay:
         with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as near:

@@ -186,8 +186,8 @@ def on_grid(prepared: Prepared, grid: Grid) -> tuple[HU, Bits]:
         mask = np.take(mask, nearest(length, count, old_mm, new_mm), axis=axis)
     order = [LETTERS[letter][0] for letter in grid.axes]
     back = tuple(place for place, letter in enumerate(grid.axes) if LETTERS[letter][1] < 0)
-    turned, turned_mask = (np.flip(array.transpose(order), back) for array in (unit, mask))
-    return np.ascontiguousarray(turned, np.float32), np.ascontiguousarray(turned_mask)
+    turned = np.ascontiguousarray(np.flip(unit.transpose(order), back), np.float32)
+    return turned, np.ascontiguousarray(np.flip(mask.transpose(order), back), bool)
 
 
 def image_for(prepared: Prepared, encoder: Choice, inputs: Inputs) -> np.ndarray:

@@ -18,6 +18,7 @@ from client.training.gradient import unit_hu_of, warm_model
 from client.training.imbalance import class_weights
 from client.training.objective import aims_of, augmented
 from client.training.optimisers import OPTIMISERS, Optimiser
+from client.training.readable import refuse_unreadable
 from client.training.records import Records
 from client.training.rule import Rule
 from client.training.stand import part_of, put_back, stand_of
@@ -96,6 +97,7 @@ def fit_adversarial(
     """
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
+    refuse_unreadable(experiment, records)
     train, spec = experiment.train, spec_of(experiment.model)
     flat = warm_model(experiment).flat
     game, device = flat.model, flat.weights.device

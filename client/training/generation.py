@@ -29,11 +29,12 @@ FEATURES_SEED = 20_160_107
 
 def drawn_slices(experiment: Experiment, state: State, labels: np.ndarray, shape: tuple[int, int], *, seed: int) -> np.ndarray:
     """Return a drawn slice for each label, shape (n, y, x), in 0..1; equal seeds draw equal slices."""
-    network = _drawing(experiment, state)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+    with torch.random.fork_rng(devices=[]):
+        network = _drawing(experiment, state)  # building it the first time draws weights, too
         torch.manual_seed(seed % (1 << 63))
         device = next(network.parameters()).device
-        return network.draw(torch.from_numpy(labels).to(device), 1, shape).squeeze(1).float().cpu().numpy()
+        with torch.inference_mode():
+            return network.draw(torch.from_numpy(labels).to(device), 1, shape).squeeze(1).float().cpu().numpy()
 
 
 def memorisation_report(experiment: Experiment, state: State, training: Records, held_out: Records, *, seed: int) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class RoundRecord:
     """The best round so far by that metric."""
     phase: str = "training"
     bytes_down: int | None = None
-    """Arrays that went to the sites in the last attempt: the global state, or the part that they did not have; None of sites that run freely."""
+    """Arrays of the questions to all sites of the round: the global state, or the part that they did not have; None of sites that run freely."""
 
 
 def run_rounds(
@@ -190,7 +190,7 @@ def run_rounds(
                 records = gather_chain(grid, members, job, spool, how=strategy.chain, seed=experiment.seed, settings=settings, **told)
             elif secure is None:
                 jobs = rested.jobs(job, members.values())
-                down = sum(size_bytes(jobs[site].state) for site in members.values() if site not in known)
+                down = sum(size_bytes(jobs[site].state) for site in members.values())
                 told |= {"jobs": jobs, "needs": strategy.needs}
                 records = gather_updates(grid, members, job, spool, current=current, model=model, settings=settings, **told)
                 rested.note(records)
@@ -240,23 +240,8 @@ def run_rounds(
         missing = sorted({*records, *((sites or ()) if asking.sample is None else ())} - {*valid, *busy})
         sent = sum(record.bytes for record in records.values())
         best = course.best or None if course is not None else None
-        line = (
-            number,
-            time.monotonic() - began,
-            records,
-            missing,
-            bool(missing),
-            moved,
-            sent,
-            attempt,
-            total,
-            sorted(busy),
-            score,
-            best,
-            phase.name,
-            down,
-        )
-        on_round(RoundRecord(*line), at)
+        line = (number, time.monotonic() - began, records, missing, bool(missing), moved, sent, attempt, total, sorted(busy), score, best)
+        on_round(RoundRecord(*line, phase=phase.name, bytes_down=down), at)
         needed = (set() if buffered is None else buffered.bases) | ({course.best} if course is not None else set())
         save(folder / "checkpoints", at, durable=durable, keep=needed)
         spool.clear()  # only now: a crash before the checkpoint finds the replies again

@@ -36,8 +36,6 @@ PEOPLE: dict[str, tuple[float, float, float, float]] = {
     "HP": (61, 10, 0.45, 0.30),
     "indeterminate": (64, 10, 0.55, 0.50),
     "CPFE": (68, 7, 0.85, 0.97),
-    "subpleural_ggo": (60, 10, 0.50, 0.45),
-    "central_ggo": (60, 10, 0.50, 0.45),
     "basal_ggo": (60, 11, 0.50, 0.50),
     "apical_ggo": (60, 11, 0.50, 0.50),
 }

@@ -25,7 +25,7 @@ COLUMNS = ("a", "b", "c", "d")
 
 
 def experiment_of(seed: int, **sections: object) -> Experiment:
-    train = Train(steps=40, batch=32, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.02}), schedule="constant")
+    train = Train(steps=30, batch=32, optimiser=Choice.model_validate({"name": "adamw", "lr": 0.02}), schedule="constant")
     knobs = {"name": "multimodal", "width": 16, "hidden": 16, "dropout": 0.0, "modality_dropout": 0.0}
     settings = {
         "data": Data(kind="table", classes=("a", "b")),
@@ -47,7 +47,7 @@ def site(seed: int, count: int, away: float = 0.0) -> Records:
 def member(seed: int) -> Bundle:
     experiment = experiment_of(seed)
     state = initial_state(experiment.model, inputs=4, outputs=2, seed=seed)
-    for number in range(3):
+    for number in range(2):
         parts = [FITTERS["gradient"](experiment, state, site(k, 150), rule=Plain(), factor=1.0, seed=10 * seed + number).state for k in (1, 2, 3)]
         state = {key: np.mean([part[key] for part in parts], axis=0).astype(state[key].dtype) for key in state}
     return Bundle(state, experiment, {"trained_on": "phantoms"}, str(seed))
@@ -101,7 +101,7 @@ def test_a_bundle_of_all_members(tmp_path: Path) -> None:
     [
         ((), "at least two"),
         ((experiment_of(0),), "different seeds"),
-        ((experiment_of(1, train=Train(steps=41)),), "seeds alone"),
+        ((experiment_of(1, train=Train(steps=31)),), "seeds alone"),
     ],
 )
 def test_what_is_no_ensemble_is_refused(others: tuple[Experiment, ...], words: str) -> None:
