@@ -103,7 +103,8 @@ def embedding(
         if isinstance(seen, Grid):
             volume, mask = on_grid(prepared, seen)
             maps = deepest_map(network, torch.from_numpy(volume)[None, None])
-            share = torch.nn.functional.adaptive_avg_pool3d(torch.from_numpy(mask.astype(np.float32))[None, None], maps.shape[2:])
+            inside = torch.from_numpy(mask.astype(np.float32))[None, None]
+            share = torch.nn.functional.interpolate(inside, size=list(maps.shape[2:]), mode="area")
             share = share if pooling == "lung" else torch.ones_like(share)
             row = (maps * share).sum((2, 3, 4)) / share.sum()
         else:
