@@ -40,8 +40,8 @@ ROOT = Path(__file__).parents[1]
         ("ct", ("series / raw bytes", "plain / ours", "peak MB", "Dice of the lung masks", "studies a minute")),
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
-        ("zoo_patches", ("mean recall", "attention_cnn", "MB a round")),
-        ("generation", ("drawn share", "another scanner", "enhanced", "gain")),
+        pytest.param("zoo_patches", ("mean recall", "attention_cnn", "MB a round"), marks=pytest.mark.zoo),
+        pytest.param("generation", ("drawn share", "another scanner", "enhanced", "gain"), marks=pytest.mark.zoo),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
     ],
 )

@@ -16,11 +16,12 @@ from sim.check import load_checked
 from sim.experiments import find, shipped
 from sim.simulation import simulate
 
-SIZES = ["handcrafted_svm", "lung_graph", "lung_graph_gnn"]
+SIZES = ["handcrafted_svm", "handcrafted_forest", "qct_forest", "radiomics_rbf", "lung_graph", "lung_graph_gnn"]
 """Recipes in two sizes."""
+OTHERS = ["emphysema_patches_svm", "emphysema_patches_forest"]
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [*SIZES, *OTHERS])
 def test_it_says_what_was_chosen_and_names_columns_that_are_measured(name: str) -> None:
     words = shipped()[name].read_text(encoding="utf-8")
     assert "Chosen" in words
@@ -30,7 +31,7 @@ def test_it_says_what_was_chosen_and_names_columns_that_are_measured(name: str) 
     assert spec_of(experiment.model).takes == "table"
 
 
-@pytest.mark.parametrize("name", [*SIZES, *(f"{name}_base" for name in SIZES)])
+@pytest.mark.parametrize("name", [*SIZES, *(f"{name}_base" for name in SIZES), *OTHERS])
 def test_its_rounds_are_those_that_its_model_needs(name: str) -> None:
     experiment = load_checked(name, [])
     model = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
@@ -61,6 +62,9 @@ def figures(experiment: Experiment, out: Path) -> dict[str, float]:
     ("name", "least", "from_pooled"),
     [
         ("handcrafted_svm", 0.8, 0.05),
+        ("handcrafted_forest", 0.8, 0.05),
+        ("qct_forest", 0.95, 0.03),
+        ("radiomics_rbf", 0.8, 0.05),
         ("lung_graph", 0.95, 0.05),
         ("lung_graph_gnn", 0.9, 0.05),
     ],

@@ -114,7 +114,7 @@ def test_the_check_of_proportionality_is_the_score_test_of_its_definition() -> N
 
 def test_a_ratio_that_fades_is_found_and_a_steady_one_is_not() -> None:
     found = {"fading": 0, "steady": 0}
-    for seed in range(30):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         x = rng.integers(0, 2, (400, 1)).astype(float)
         early = rng.exponential(np.exp(-1.5 * x[:, 0]))
@@ -122,8 +122,8 @@ def test_a_ratio_that_fades_is_found_and_a_steady_one_is_not() -> None:
         for name, time in times.items():
             y = np.column_stack([time, np.ones(400), np.zeros(400)])
             found[name] += int(proportionality(fitted(cox(1, 2), [(x, y)], 7))["p"][0] < 0.05)
-    assert found["fading"] >= 29
-    assert found["steady"] <= 5  # 1.5 by chance; more than 5 of 30 once in 300
+    assert found["fading"] >= 11
+    assert found["steady"] <= 3  # 0.6 by chance; more than 3 of 12 twice in 1000
 
 
 def test_a_column_that_says_nothing_has_no_check() -> None:
