@@ -11,7 +11,6 @@ is kept among the secrets, so that an older file, or an old line appended anew, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from client.audit import AuditLog
+from shared_models.core.code import code_digest as digest_of_code
 from shared_models.core.errors import BadInput, Refused
 from shared_models.core.files import canonical_json, read_json, sha256, write_atomic, write_json
 from shared_models.experiment import Experiment
@@ -52,13 +52,7 @@ class Approval:
 
 def code_digest() -> str:
     """Return a SHA-256 over the source of `CODE_PACKAGES` as it lies on this machine now."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for package in CODE_PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            source = path.read_bytes()
-            digest.update(f"{path.relative_to(root).as_posix()}|{len(source)}|".encode() + source)
-    return digest.hexdigest()
+    return digest_of_code(CODE_PACKAGES)
 
 
 class Approvals:

@@ -15,11 +15,13 @@ from server.sites import on_roster
 from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import write_atomic
 from shared_models.experiment import Experiment
+from shared_models.run_record import RECORD, RELEASED, SEAL
 
 FEWEST_SITES = 3
 """A model released on fewer sites' updates shows one of them another's."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-PULLED = ("bundle", "report.html", "metrics.json", "site_metrics.json", "rounds.jsonl", "run.json", "experiment.json")
+PULLED = (*RELEASED, RECORD, SEAL)
+"""What a run leaves for others, with the signed record that names it."""
 
 
 def order_run(

@@ -328,6 +328,29 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder, or folder of a 
     typer.echo((write_comparison if (run / "compare.json").exists() else write_report)(run))
 
 
+@app.command(epilog="Example: fedild verify runs/demo")
+def verify(
+    run: Annotated[Path, typer.Argument(help="Run folder: of a simulation, on the server, or as `fedild server pull` left it.")],
+    key: Annotated[str | None, typer.Option(help="The consortium's public signing key in hexadecimal; default: the one in the seal.")] = None,
+    site: Annotated[Path | None, typer.Option(help="A hospital's folder: take the consortium's key from its kit.")] = None,
+) -> None:
+    """Tell offline whether a run is, byte for byte, the one that was sealed; what is not is named. Exit code 1 when something is not."""
+    from shared_models.core.files import read_json
+    from shared_models.papers import read_kit
+    from shared_models.run_record import SEAL, added
+    from shared_models.run_record import verify as check
+
+    faults = check(run, public=key or (None if site is None else read_kit(site / "kit.json").signing_key))
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        raise typer.Exit(1)
+    seal = read_json(run / SEAL)
+    typer.echo(f"{run} is as it was sealed: {seal['entries']} entries, signed by the {seal['signer']}, key {seal['public'][:16]}")
+    for name in added(run):
+        typer.echo(f"{name} was written later and is not in the record")
+
+
 @app.command(epilog="Example: fedild version")
 def version() -> None:
     """Show the version of FedILD and of what it stands on."""

@@ -20,6 +20,7 @@ from shared_models.core.errors import BadInput, FedILDError
 from shared_models.core.files import read_json, read_state, write_atomic
 from shared_models.core.state import digest
 from shared_models.experiment import Experiment
+from shared_models.run_record import verify
 from sim.deployment import Deployment, fedild
 from sim.federation import federate_in_pool
 from sim.pool import Pool
@@ -68,6 +69,9 @@ def federation_demo(experiment: Experiment, out: Path, *, processes: int = 2, to
         if unequal := differences(folder, simulated):
             raise FedILDError("the deployed run must equal the simulated one", value=unequal)
         final = digest(read_state(folder / "final.safetensors"))
+        if faults := verify(folder, public=(deployment.server / "secrets" / "signing.pub").read_text(encoding="ascii").strip()):
+            raise FedILDError("the run's record must verify", value=faults)
+        say("signed record verified")
         say(f"equal to the simulation: {experiment.federation.rounds} rounds, metrics, weights {final[:16]}")
     say("everything ended")
     return folder / "report.html"

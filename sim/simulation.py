@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_models.core.errors import BadInput
-from shared_models.core.files import read_json, write_atomic, write_json
+from shared_models.core.files import read_json, sha256_file, write_atomic, write_json
 from shared_models.experiment import Experiment
 from sim.check import faults
 from sim.hospital_store import borrow, keep
@@ -78,19 +78,28 @@ def simulate(
     clock = Clock(out / "times.json", read_json(out / "times.json") if (out / "times.json").exists() else {})
     run = Run(experiment, out, backend, ray_address, cores, clock)
     with Progress(quiet=quiet) as progress:
-        if isinstance(settings, Patches):
-            from sim.crossvalidation import cross_validate
+        report = _simulated(run, settings, progress, data, hospitals)
+    from server.runs.record import seal_run
 
-            return cross_validate(run, settings, data, progress)
-        if isinstance(settings, Tables):
-            from sim.hospital_tables import federate_tables
+    cohorts = {path.parents[1].name: sha256_file(path) for path in sorted((out / "hospitals").glob("*/workspace/cohort.json"))}
+    seal_run(out, cohorts=cohorts)
+    return report
 
-            return federate_tables(run, settings, data, progress)
-        if isinstance(settings, OneTable):
-            from sim.survival import federate_survival
 
-            return federate_survival(run, settings, data, progress)
-        return _simulate_phantoms(run, settings, progress, hospitals)
+def _simulated(run: Run, settings: Phantoms | Patches | Tables | OneTable, progress: Progress, data: Path | None, hospitals: Path | None) -> Path:
+    if isinstance(settings, Patches):
+        from sim.crossvalidation import cross_validate
+
+        return cross_validate(run, settings, data, progress)
+    if isinstance(settings, Tables):
+        from sim.hospital_tables import federate_tables
+
+        return federate_tables(run, settings, data, progress)
+    if isinstance(settings, OneTable):
+        from sim.survival import federate_survival
+
+        return federate_survival(run, settings, data, progress)
+    return _simulate_phantoms(run, settings, progress, hospitals)
 
 
 def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress, store: Path | None) -> Path:

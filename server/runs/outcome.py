@@ -13,6 +13,7 @@ from server.phases import strategy_in_words
 from server.reports.report import write_report
 from server.runs.drawn import drawn_facts
 from server.runs.log import last_of_training, patients_of, read_rounds
+from server.runs.record import seal_run
 from server.runs.standing import degradation, read_standing
 from server.runs.stopping import told_of_release
 from shared_models.bundle import write_bundle
@@ -23,7 +24,7 @@ from shared_models.experiment import Experiment
 
 
 def close_run(folder: Path) -> Path:
-    """Write ``metrics.json``, ``bundle/``, the facts in ``run.json`` and ``report.html`` of a finished run; return the report's path.
+    """Write ``metrics.json``, ``bundle/``, the facts in ``run.json``, ``report.html`` and the signed record; return the report's path.
 
     Everything comes from what the sites' gates have released: the server has seen no patient.
     """
@@ -58,7 +59,9 @@ def close_run(folder: Path) -> Path:
         **told_of_release(folder, experiment),
     }
     write_json(folder / "run.json", {**standing, **facts})
-    return write_report(folder)
+    report = write_report(folder)
+    seal_run(folder)
+    return report
 
 
 def release(

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from shared_models.bundle import load_bundle
 from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import read_state
 from shared_models.core.state import digest
 from shared_models.experiment import Experiment
+from shared_models.run_record import added, read_record, verify
+from sim.cli import app
 from sim.crossvalidation import stratified_folds
 from sim.settings import simulation_of
 from sim.simulation import simulate
@@ -118,6 +121,21 @@ def test_the_bundle_is_the_final_state(tiny: Path) -> None:
     bundle = load_bundle(tiny / "bundle")
     assert digest(bundle.state) == digest(read_state(tiny / "federation" / "final.safetensors"))
     assert bundle.card["trained_on"] == "phantoms" and bundle.experiment.simulation is None
+
+
+def test_the_run_is_sealed_and_one_changed_round_is_named(tiny: Path, tmp_path: Path) -> None:
+    assert verify(tiny) == [] == added(tiny)
+    entries, _, _ = read_record(tiny)
+    assert [entry["kind"] for entry in entries] == ["experiment", "sites", "round", "round", "release", "files"]
+    assert set(entries[1]["body"]["cohorts"]) == {"one", "two", "three", "away"}
+    assert entries[4]["body"]["bundle"] == json.loads((tiny / "bundle" / "manifest.json").read_text())["bundle"]
+    told = CliRunner().invoke(app, ["verify", str(tiny)])
+    assert told.exit_code == 0 and "as it was sealed" in told.output
+    copied = shutil.copytree(tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("hospitals", "truth", "federation"))
+    log = copied / "rounds.jsonl"
+    log.write_text(log.read_text().replace('"degraded": false', '"degraded": true', 1))
+    told = CliRunner().invoke(app, ["verify", str(copied)])
+    assert told.exit_code == 1 and told.output.strip() == "rounds.jsonl is not the file that was sealed: round 1"
 
 
 def test_baselines_take_the_same_budget_of_steps(tiny: Path) -> None:
