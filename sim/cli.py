@@ -14,6 +14,7 @@ import typer
 from client.cli import app as site_app
 from server.cli import CHECKS
 from server.cli import app as server_app
+from server.registry_cli import app as registry_app
 from shared_models.core.errors import BadInput, FedILDError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(site_app, name="site")
 app.add_typer(server_app, name="server")
+app.add_typer(registry_app, name="registry")
 privacy_app = typer.Typer(help="Differential privacy: how much noise, and what it costs.", no_args_is_help=True)
 app.add_typer(privacy_app, name="privacy")
 
