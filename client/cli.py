@@ -205,6 +205,23 @@ def acquisition(folder: Folder = Here, format: Format = "text") -> None:
     typer.echo(json.dumps(profile, indent=2) if format == "json" else "\n".join(lines_of(profile)))
 
 
+@app.command(epilog="Example: fedild site tags --word-file agreed.txt --out st-mary.json")
+def tags(
+    word_file: Annotated[Path, typer.Option(help="File with the word that the sites agreed on, 16 or more characters.")],
+    out: Annotated[Path, typer.Option(help="Where to write the tags: keyed hashes, no names.")],
+    folder: Folder = Here,
+) -> None:
+    """Write keyed hashes of the prepared studies, to find scans that lie at two hospitals: `fedild duplicates` compares such files."""
+    from client.site import Site
+    from client.twins import content_tags
+    from shared_models.core.files import write_json
+
+    site = Site.load(folder / "site.toml")
+    found = content_tags(site.workspace, word_file.read_text(encoding="utf-8").strip())
+    write_json(out, {"site": site.site.name, "tags": sorted({tag for of_one in found.values() for tag in of_one})})
+    typer.echo(f"{sum(map(len, found.values()))} studies, {len(found)} patients: {out}")
+
+
 @app.command(epilog="Example: fedild site approve 3f2a91c07b1e")
 def approve(what: What, folder: Folder = Here) -> None:
     """Sign that this may run here, with the code that is installed now."""

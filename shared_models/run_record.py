@@ -81,7 +81,7 @@ def seal(folder: Path, entries: Iterable[tuple[str, Mapping[str, Any]]], *, secr
     own = secret is None
     key = os.urandom(32) if secret is None else secret
     write_atomic(folder / RECORD, "".join(f"{line}\n" for line in lines).encode())
-    told = {"entries": len(lines), "head": previous, "public": public_half(key), "signer": "this record alone" if own else "consortium"}
+    told = {"entries": len(lines), "head": previous, "public": public_half(key), "signer": "record's own key" if own else "consortium"}
     write_json(folder / SEAL, {**told, "signature": sign(key, _sealed(told))})
     return previous
 

@@ -330,6 +330,44 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder, or folder of a 
     typer.echo((write_comparison if (run / "compare.json").exists() else write_report)(run))
 
 
+@app.command(epilog="Example: fedild evaluate runs/demo --leave-one-site-out")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished simulation over hospitals.")],
+    bundle: Annotated[Path | None, typer.Option(help="Judge this release on the run's hospitals in place of the run's own.")] = None,
+    leave_one_site_out: Annotated[
+        bool, typer.Option("--leave-one-site-out", help="Train once more for each hospital on all others, and judge on its patients.")
+    ] = False,
+    processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a run from every side: class by class, every model at every hospital, subgroups, scanners alone, the same scan at two hospitals."""
+    from sim.evaluation import evaluate as judge
+
+    typer.echo(judge(run, bundle=bundle, leave_one_site_out=leave_one_site_out, processes=processes, quiet=quiet))
+
+
+@app.command(epilog="Example: fedild checklists runs/demo")
+def checklists(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Fill TRIPOD+AI, CLAIM and a data sheet of each site in from a run; what the run does not know is said to be unknown."""
+    from server.reports.checklists import write_checklists
+
+    typer.echo(write_checklists(run))
+
+
+@app.command(epilog="Example: fedild duplicates st-mary.json north.json")
+def duplicates(files: Annotated[list[Path], typer.Argument(help="What `fedild site tags` wrote at each hospital.")]) -> None:
+    """Name the hospitals that hold the very same scan. Exit code 1 when there are any."""
+    from client.twins import twins
+    from shared_models.core.files import read_json
+
+    found = twins({str(told["site"]): told["tags"] for told in map(read_json, files)})
+    for one in found:
+        typer.echo(f"{one['tag'][:16]}: {', '.join(one['sites'])}")
+    typer.echo(f"{len(found)} scans lie at more than one hospital")
+    if found:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: fedild verify runs/demo")
 def verify(
     run: Annotated[Path, typer.Argument(help="Run folder: of a simulation, on the server, or as `fedild server pull` left it.")],

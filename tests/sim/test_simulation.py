@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from shared_models.bundle import load_bundle
+from shared_models.bundle import load_bundle, write_bundle
 from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import read_state
 from shared_models.core.state import digest
@@ -24,6 +24,7 @@ from shared_models.experiment import Experiment
 from shared_models.run_record import added, read_record, verify
 from sim.cli import app
 from sim.crossvalidation import stratified_folds
+from sim.evaluation import evaluate
 from sim.settings import simulation_of
 from sim.simulation import simulate
 
@@ -136,6 +137,31 @@ def test_the_run_is_sealed_and_one_changed_round_is_named(tiny: Path, tmp_path: 
     log.write_text(log.read_text().replace('"degraded": false', '"degraded": true', 1))
     told = CliRunner().invoke(app, ["verify", str(copied)])
     assert told.exit_code == 1 and told.output.strip() == "rounds.jsonl is not the file that was sealed: round 1"
+
+
+def test_a_run_is_judged_from_every_side_and_what_misleads_is_said_first(tiny: Path, tmp_path: Path) -> None:
+    page = evaluate(tiny, leave_one_site_out=True, processes=2, quiet=True)
+    found = json.loads((page.parent / "evaluation.json").read_text())
+    assert set(found["matrix"]) == {"federated", "pooled", "one", "two", "three"}
+    held = json.loads((tiny / "metrics.json").read_text())
+    for model, arm in (("federated", held["federated"]), ("one", held["local_only"]["one"])):
+        assert found["matrix"][model]["away"]["value"] == arm["held_out"]["auroc_macro"]["value"]
+    assert found["ranking"]["order"] is None and "not ranked" in found["warnings"][-1]
+    assert set(found["leave_one_site_out"]["sites"]) == {"one", "two", "three", "away"}
+    rounds = [json.loads(line) for line in (page.parent / "leave-one-site-out" / "two" / "rounds.jsonl").read_text().splitlines()]
+    assert all(set(line["sites"]) == {"one", "three", "away"} and line["missing"] == ["away"] for line in rounds)  # too few patients to train
+    assert found["leave_one_site_out"]["all"]["patients"] == 3 * 13 + 6
+    assert sum(cell["n"] for cell in found["subgroups"]["sex"]["groups"].values()) == 6
+    assert found["twins"] == []
+    text = page.read_text()
+    assert "says nothing about patients" in text and "undefined" in text
+    bundle = load_bundle(tiny / "bundle")
+    changed = bundle.experiment.model_copy(update={"data": bundle.experiment.data.model_copy(update={"classes": ("normal", "OP", "UIP")})})
+    write_bundle(tmp_path / "wrong", state=bundle.state, experiment=changed, card={})
+    with pytest.raises(BadInput, match="prepared as it was trained on") as caught:
+        evaluate(tiny, bundle=tmp_path / "wrong", quiet=True)
+    assert caught.value.value == ["label map"]
+    assert verify(tiny) == []  # what was added later is no part of the record
 
 
 def test_baselines_take_the_same_budget_of_steps(tiny: Path) -> None:

@@ -1,0 +1,98 @@
+"""Each class against the rest, with how many patients stand behind it: where an AUROC does not exist it is *undefined*, never .5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared_models.metrics.calibration import calibration_line, expected_calibration_error
+from shared_models.metrics.classification import class_auroc_interval
+from shared_models.metrics.intervals import bootstrap_counts, percentile_interval, wilson
+from shared_models.metrics.ranking import auroc, auroc_rows, average_precision_rows, sensitivity_at
+from shared_models.metrics.scoring import as_predictions
+from shared_models.metrics.spec import number
+
+FEWEST = 2
+"""Patients with, and without, a class that a figure with an interval needs."""
+
+
+def class_table(
+    labels: Any,
+    probabilities: Any,
+    classes: Sequence[str],
+    *,
+    patients: Sequence[Any] | None = None,
+    least: int = FEWEST,
+    specificity: float = 0.9,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Return, class by class: ``positives``, ``negatives``, ``auroc``, ``auprc``, ``sensitivity`` at fixed specificity, ``calibration``, ``ece``.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,)
+        True classes, as in `as_predictions`.
+    probabilities : array-like, shape (n, k)
+        Of the model.
+    classes : sequence of str
+        Names of the k classes.
+    patients : sequence, optional
+        Whose each case is. Repeated patients are resampled together; without repeats the AUROC's interval is Newcombe's in closed form.
+    least : int
+        Fewest positive and negative patients behind a figure.
+    specificity : float
+        At which the sensitivity is read; its interval is Wilson's.
+
+    Returns
+    -------
+    dict
+        Each figure is ``{"value", "low", "high"}``; value None is *undefined*, and ``why`` says what is missing.
+
+    Examples
+    --------
+    >>> table = class_table([0, 1] * 15, [[.8, .2], [.3, .7]] * 15, ["no", "yes"], bootstrap=0)
+    >>> table["yes"]["positives"], table["yes"]["auroc"]["value"]
+    (15, 1.0)
+    >>> class_table([0, 0, 1], [[.8, .2], [.3, .7], [.1, .9]], ["no", "yes"])["yes"]["why"]
+    '1 patient with it, 2 without: figures need 2 of each'
+    """
+    y, p = as_predictions(labels, probabilities, classes)
+    who = np.asarray(list(range(y.size)) if patients is None else list(patients))
+    counts = bootstrap_counts(y.size, bootstrap, groups=None if patients is None else who.tolist(), seed=seed)
+    one_each = len(set(who.tolist())) == y.size
+    return {name: _one(y == c, p[:, c], who, counts, one_each, least, specificity) for c, name in enumerate(classes)}
+
+
+def _one(
+    truth: NDArray[Any], scores: NDArray[Any], who: NDArray[Any], counts: NDArray[Any], one_each: bool, least: int, specificity: float
+) -> dict[str, Any]:
+    with_it, without = len(set(who[truth].tolist())), len(set(who[~truth].tolist()))
+    found: dict[str, Any] = {"positives": with_it, "negatives": without}
+    if min(with_it, without) < least:
+        noun = "patient" if with_it == 1 else "patients"
+        nothing = {"value": None, "low": None, "high": None}
+        why = f"{with_it} {noun} with it, {without} without: figures need {least} of each"
+        return {**found, "why": why, "auroc": nothing, "auprc": nothing, "sensitivity": nothing, "calibration": None, "ece": None}
+    ends = class_auroc_interval(truth, scores) if one_each else percentile_interval(auroc_rows(truth, scores, counts)) if len(counts) else None
+    sensitivity, positives = sensitivity_at(truth, scores, specificity=specificity), int(truth.sum())
+    hits = None if sensitivity is None else wilson(round(sensitivity * positives), positives)
+    ones = np.ones((1, truth.size))
+    precision = percentile_interval(average_precision_rows(truth, scores, counts)) if len(counts) else None
+    return {
+        **found,
+        "why": "",
+        "auroc": _cell(auroc(truth, scores), ends),
+        "auprc": _cell(number(average_precision_rows(truth, scores, ones)[0]), precision),
+        "sensitivity": _cell(sensitivity, hits),
+        "calibration": calibration_line(truth, scores),
+        "ece": expected_calibration_error(truth, scores, bins=10, equal_mass=True),
+    }
+
+
+def _cell(value: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = ends or (None, None)
+    return {"value": value, "low": low, "high": high}
