@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
+from highdicom.seg import Segmentation
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.dicom.results import Maker, Measured, report, segment_names, segmentation
 from client.dicom.scan import list_files
 from client.intake.fetch import Fetch
 from client.intake.receiver import receiver_of, receiving
@@ -186,3 +191,31 @@ def test_a_pacs_pushes_to_our_receiver(orthanc: Orthanc, originals: Path, tmp_pa
         assert store(RECEIVER, originals / "Doe-0007", called="FEDILD", calling="STRANGER") != 0
         assert store(RECEIVER, originals / "Doe-0007", called="OTHER") != 0
     assert len(list_files(site.path("dicom"))) == 2 * SLICES
+
+
+def test_results_are_stored_queried_and_read_back(orthanc: Orthanc, originals: Path, tmp_path: Path) -> None:
+    images = [pydicom.dcmread(path) for path in list_files(originals / "Doe-0007")]
+    for image in images:
+        image.FrameOfReferenceUID = "1.2.9.1.99"
+    images.sort(key=lambda image: float(image.ImagePositionPatient[2]))
+    labels = np.zeros((SLICES, int(images[0].Rows), int(images[0].Columns)), np.uint8)
+    labels[10:20, 20:30, 10:25] = 1
+    maker = Maker("fibrosis", "cd" * 32, "0.1.0")
+    made = {"SEG": segmentation(images, labels, segment_names(), maker)}
+    made["SR"] = report(images, made["SEG"], {"UIP": 0.7}, {"right lung": [Measured("Volume", 2100.5, "mL")]}, maker)
+    (tmp_path / "results").mkdir()
+    for name, one in made.items():
+        one.save_as(tmp_path / "results" / f"{name}.dcm", enforce_file_format=True)
+    assert store(orthanc.dicom, tmp_path / "results") == 0
+    for name, one in made.items():
+        query = {"Level": "Instance", "Query": {"PatientID": "Doe-0007", "StudyInstanceUID": "1.2.9.1", "Modality": name}}
+        (found,) = json.loads(orthanc.ask("/tools/find", json.dumps(query).encode()))
+        back = pydicom.dcmread(io.BytesIO(orthanc.ask(f"/instances/{found}/file")))
+        assert back.SOPInstanceUID == one.SOPInstanceUID and back.StudyInstanceUID == "1.2.9.1"
+        if name == "SEG":
+            read = Segmentation.from_dataset(back)
+            wanted = [image.SOPInstanceUID for image in images]
+            frames = read.get_pixels_by_source_instance(wanted, combine_segments=True, assert_missing_frames_are_empty=True)
+            assert np.array_equal(frames, labels)
+        else:
+            assert "2100.5" in str(back.ContentSequence)
