@@ -127,6 +127,8 @@ def check_explanation(bundle: Bundle, method: str) -> None:
     if method in (AUTO, NONE):
         return
     model = bundle.experiment.model
+    if bundle.experiment.data.target == "survival":
+        raise BadInput("an explanation is of a class, and a prognosis has none", value=method, remedy="leave the explanation out")
     takes = spec_of(model).takes
     look_up(EXPLANATIONS, method, kind="explanation")
     shape = {"table": (len(columns_of(bundle.experiment)),), "slices": (1, 1, 1)}.get(takes, (1, 1, 1, 1))

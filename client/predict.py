@@ -41,7 +41,7 @@ from client.training import PREDICTORS
 from client.training.personal_models import beside
 from client.training.records import Records, image_of, reads_gaps, refuse_gaps, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
-from shared_models.catalogue import spec_of
+from shared_models.catalogue import spec_in, spec_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
 from shared_models.core.files import write_atomic, write_json
@@ -98,8 +98,8 @@ def predict_study(
     BadBundle
         A file of the release is missing or changed, or its weights fit no model of this version.
     BadInput
-        No such folder, several patients in it, a model that needs more than a CT, a model of survival, a site without a personal model beside
-        this release, or an explanation that does not apply to the model.
+        No such folder, several patients in it, a model that needs more than a CT, a model of hazard ratios, a site without a personal model
+        beside this release, or an explanation that does not apply to the model.
     BadStudy
         No series can be used; the reason of each is in the text.
     """
@@ -182,8 +182,8 @@ def predict_series(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
 
-    With them go the ``explanation`` of the most probable class and what the release's ``calibration`` says, where there are any, and the HRCT
-    ``category`` by the pattern map of `network`. `known`
+    Of survival there are no classes, and ``risks`` by horizon in their place. With them go the ``explanation`` of the most probable class and what
+    the release's ``calibration`` says, where there are any, and the HRCT ``category`` by the pattern map of `network`. `known`
     (n, columns) are rows of the hospital's own patients, from which ComBat takes the hospital's effect; none where the release does without.
 
     Raises
@@ -209,10 +209,11 @@ def predict_series(
         mask = mask if changed.mask is None else changed.mask
         prepared = replace(prepared, mask=mask)
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
-    found, said = calibrated(experiment, bundle.state, records)
+    survival = experiment.data.target == "survival"
+    found, said = (PREDICTORS[spec.fit](experiment, bundle.state, records)[0], None) if survival else calibrated(experiment, bundle.state, records)
     probabilities = found.tolist()
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
-    why = explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
+    why = None if survival else explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
     if attention is not None:
         numbers = slice_numbers(mask, experiment.inputs.slices).tolist()
     elif why is not None and why.planes:
@@ -221,9 +222,12 @@ def predict_series(
         numbers = slice_numbers(mask, 5)[1:4].tolist()
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
-    seen["calibration"] = said.as_dict() if experiment.calibration else None
+    seen["calibration"] = said.as_dict() if experiment.calibration and said is not None else None
     seen["category"] = suggested(prepared, network)
     seen["disagreement"] = float(disagreement_of(experiment, bundle.state, records)[0]) if is_ensemble(bundle.state) else None
+    if survival:
+        seen["risks"] = {f"{horizon:g}": risk for horizon, risk in zip(experiment.data.horizons, probabilities, strict=True)}
+        return {}, seen
     return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
 
 
@@ -336,9 +340,11 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
     if experiment.data.target == "reconstruction":
         remedy = "start a diagnosis model from it: [model.weights]"
         raise BadInput("a network that learnt without labels names no disease", value=experiment.name, remedy=remedy)
-    if spec_of(experiment.model).task == "survival":  # it has no classes, and a hazard relative to other patients is no probability
-        remedy = "use a release that was trained on diagnoses; hazard ratios stand in the report of this one's run"
-        raise BadInput("a prediction is of classes, and a model of survival knows none", value=experiment.model.name, remedy=remedy)
+    if experiment.data.target == "survival" and spec_in(experiment).objective is None:  # a hazard relative to other patients is no probability
+        remedy = "use a release whose network learnt survival; hazard ratios stand in the report of this one's run"
+        raise BadInput(
+            "a prediction is of classes or of risks, and a model of hazard ratios knows neither", value=experiment.model.name, remedy=remedy
+        )
     missing = sorted(set(experiment.inputs.columns) - {*feature_names(preparation.features), *FROM_HEADER})
     if (
         missing

@@ -92,6 +92,7 @@ class SeriesPrediction:
     calibration: dict[str, Any] | None = None
     category: dict[str, Any] | None = None
     disagreement: float | None = None
+    risks: dict[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -141,8 +142,9 @@ class Prediction:
         cell = self.model["performance"].get(name)
         if not cell or cell.get("value") is None:
             return ["How good the model is on patients of a hospital that it was not trained on is not recorded."]
-        if name.startswith("auroc") and (cell["value"] if cell.get("low") is None else cell["low"]) <= 0.5:
-            return ["On the held-out hospital the model could not be told from guessing: its AUROC is compatible with 0.5."]
+        if name.startswith(("auroc", "harrell_c")) and (cell["value"] if cell.get("low") is None else cell["low"]) <= 0.5:
+            measure = "AUROC" if name.startswith("auroc") else "concordance"
+            return [f"On the held-out hospital the model could not be told from guessing: its {measure} is compatible with 0.5."]
         return []
 
     def as_dict(self) -> dict[str, Any]:
@@ -176,7 +178,8 @@ def model_facts(bundle: Bundle, *, personal: str | None = None) -> dict[str, Any
         "preparation_digest": experiment.preparation.digest,
         "model": experiment.model.name,
         "source": spec_of(experiment.model).source,
-        "classes": list(experiment.data.classes),
+        "classes": [] if experiment.data.target == "survival" else list(experiment.data.classes),
+        "horizons": list(experiment.data.horizons),
         "trained_on": card.get("trained_on"),
         "training": card.get("training", {}),
         "intended_use": card.get("intended_use"),

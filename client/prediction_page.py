@@ -16,6 +16,7 @@ from client.reference import REFERENCE
 from shared_models.bundle import NOTICE
 from shared_models.explanations.sanity import MOST_ALIKE
 from shared_models.metrics import METRICS
+from shared_models.metrics.prognosis import prognosis_title
 from shared_models.taxonomy import HRCT_CATEGORIES
 
 MEASURES: tuple[tuple[str, str, str, int, str], ...] = (
@@ -90,6 +91,8 @@ def metric_title(name: str) -> str:
     """
     if name in METRICS:
         return METRICS[name].title
+    if (title := prognosis_title(name)) is not None:
+        return title
     return f"AUROC, {name.removeprefix('auroc_')} against the rest" if name.startswith("auroc_") else name.replace("_", " ").capitalize()
 
 

@@ -18,7 +18,7 @@ from client.site import Site
 from client.training import PREDICTORS, objective_loss, pixel_tables
 from client.training.records import Records, See, reads_gaps, records_of
 from client.training.targets import drawn_records
-from shared_models.catalogue import spec_of
+from shared_models.catalogue import spec_in, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment, Inputs
@@ -168,7 +168,7 @@ def loss_of(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def received_loss(experiment: Experiment, state: State, training: Records) -> Measured:
     """Return the loss of a received state on the site's training patients."""
-    if spec_of(experiment.model).objective is not None:
+    if spec_in(experiment).objective is not None:
         return Measured(objective_loss(experiment, state, training), training.patients)
     return Measured(loss_of(PREDICTORS[spec_of(experiment.model).fit](experiment, state, training), training.labels), training.patients)
 
@@ -177,19 +177,21 @@ def measure(experiment: Experiment, state: State, records: Records) -> dict[str,
     """Judge `state` on a site's own validation patients: loss, accuracy and macro AUROC with the numbers of patients behind them.
 
     Of segmentation it is Dice, of every class that the gate knows by name with the patients who have it, and their mean. Of survival it is
-    Harrell's C, with the patients who had the event as the class that must be large enough.
+    Harrell's C of the risk by the last horizon, with the patients who had the event as the class that must be large enough, and a network's loss.
     """
     if len(records) == 0:
         return {}
-    spec = spec_of(experiment.model)
+    spec = spec_in(experiment)
     if spec.task == "segmentation":
         return _measure_pixels(experiment, state, records)
     if spec.task == "reconstruction":
         return {"val_loss": Measured(objective_loss(experiment, state, records), len(records)), "val_cases": Measured(len(records), len(records))}
     probabilities = PREDICTORS[spec.fit](experiment, state, records)
     if spec.task == "survival":
-        found = score_survival(records.outcome, probabilities[:, 0], bootstrap=0)["harrell_c"]
-        return {"val_harrell_c": Measured(found["value"], len(records), found["events"]), "val_cases": Measured(len(records), len(records))}
+        found = score_survival(records.outcome, probabilities[:, -1], bootstrap=0)["harrell_c"]
+        measured = {"val_harrell_c": Measured(found["value"], len(records), found["events"]), "val_cases": Measured(len(records), len(records))}
+        loss = {} if spec.objective is None else {"val_loss": Measured(objective_loss(experiment, state, records), len(records))}
+        return loss | measured
     classes = experiment.data.classes
     counts = np.bincount(records.labels, minlength=len(classes))
     smallest = int(counts[counts > 0].min())

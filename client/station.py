@@ -198,7 +198,10 @@ def _about(experiment: Experiment) -> str:
     strategy = ", then ".join(dict.fromkeys(choice.name if choice else "default" for choice in strategies))
     before = "".join(f"{choice.name}, then " for choice in experiment.statistics or ())
     after = "".join(f", then {choice.name}" for choice in experiment.calibration or ())
-    return f"{before}{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds{after}, classes {', '.join(experiment.data.classes)}"
+    data = experiment.data
+    horizons = f" at {', '.join(f'{horizon:g}' for horizon in data.horizons)}" if data.horizons else ""
+    what = f"survival{horizons}" if data.target == "survival" else f"classes {', '.join(data.classes)}"
+    return f"{before}{experiment.model.name}, {strategy}, {experiment.federation.rounds} rounds{after}, {what}"
 
 
 def _refused(path: Path) -> str:

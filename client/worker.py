@@ -239,7 +239,7 @@ class Worker:
         return training if len(kept) == len(training) else training.take(kept)
 
     def _check_trees(self, experiment: Experiment, training: Records, state: State) -> None:
-        model = build(experiment.model, inputs=training.inputs.shape[1], outputs=len(experiment.data.classes))
+        model = build(experiment.model, inputs=training.inputs.shape[1], outputs=experiment.data.outputs)
         model.check(state, {})  # first: a malformed tree might have no end
         if isinstance(model, Grouping):
             check_groups(model.groups(state, training.inputs), training.names, self.site.policy.min_per_class)
@@ -280,5 +280,5 @@ def _layout(phase: Phase, state: State, records: Records) -> State:
     if statistic is None and spec_of(experiment.model).fit in NETWORK_FITS:
         packing = compression_of(experiment.federation.compression)
         return state if packing is None else packed_layout(state, packing)
-    model = statistic or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    model = statistic or build(experiment.model, inputs=records.inputs.shape[1], outputs=experiment.data.outputs)
     return model.contribution(state, records.inputs[:0], records.outcome[:0], seed=0)

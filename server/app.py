@@ -153,7 +153,7 @@ def run_experiment(
     else:
         roster = gather(grid, sites, quorum=settings.quorum, timeout_s=min(GATHER_S, settings.deadline_s), waiting=waiting)
     at = load_latest(folder / "checkpoints", experiment=experiment.digest) or begin(experiment, folder, run=None if sites is None else folder.name)
-    classical = None if spec.fit in NETWORK_FITS else build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+    classical = None if spec.fit in NETWORK_FITS else build(experiment.model, inputs=inputs_of(experiment), outputs=experiment.data.outputs)
     phases = phases_of(experiment)
     models: list[Any] = [phase.statistic or classical for phase in phases]
     strategies = strategies_of(experiment, models)

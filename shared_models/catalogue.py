@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from shared_models.blocks.spec import NETWORK_FITS, ModelSpec
@@ -17,6 +18,7 @@ from shared_models.networks.pretraining import PRETRAINING
 from shared_models.networks.segmentation import TRAINED_SEGMENTERS
 from shared_models.phases import columns_of
 from shared_models.pretrained import load_weights, normalise
+from shared_models.survival.hazards import HazardObjective
 from shared_models.weights import parted
 
 MODELS: dict[str, ModelSpec] = NETWORKS | TRAINED_SEGMENTERS | PRETRAINING | CLASSICAL
@@ -25,6 +27,26 @@ MODELS: dict[str, ModelSpec] = NETWORKS | TRAINED_SEGMENTERS | PRETRAINING | CLA
 def spec_of(choice: Choice) -> ModelSpec:
     """Return the catalogue entry that `choice` names."""
     return look_up(MODELS, choice.name, kind="model")
+
+
+def spec_in(experiment: Experiment) -> ModelSpec:
+    """Return the catalogue entry of an experiment's model as it is trained there: where the target is survival, a network learns hazards.
+
+    Raises
+    ------
+    BadChoice
+        A network is to learn survival and the experiment names no horizons, or one of its outputs never moves.
+    """
+    spec, data = spec_of(experiment.model), experiment.data
+    if data.target != "survival" or spec.fit != "gradient" or spec.task != "diagnosis" or spec.objective is not None:
+        return spec
+    if not data.intervals:
+        remedy = "name data.horizons, and data.intervals where half units of time are too many"
+        raise BadChoice("a network learns survival by the hazards of intervals", value=experiment.model.name, remedy=remedy)
+    if spec.reference_logit:
+        rule = "a network that learns survival has an output of its own for each hazard"
+        raise BadChoice(rule, value=experiment.model.name, remedy="choose 'multimodal' for a table")
+    return replace(spec, task="survival", loss=None, objective=HazardObjective(data.intervals))
 
 
 def source_of(choice: Choice, features: Iterable[Choice] = ()) -> str:

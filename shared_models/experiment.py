@@ -18,7 +18,9 @@ name, title, seed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,6 +41,21 @@ UNLABELLED = ("image", "none")
 """The classes of target ``reconstruction``: all images are of the first one."""
 
 
+INTERVAL = 0.5
+"""Length of the intervals of hazards where an experiment names none, in the unit of its times."""
+
+
+def _intervals(data: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Return the intervals that follow from the horizons where none are named; what is no number is left to the schema."""
+    horizons = data.get("horizons")
+    if data.get("intervals") or not isinstance(horizons, list | tuple) or not all(isinstance(end, int | float) and end > 0 for end in horizons):
+        return {}
+    count = math.ceil(max(horizons, default=0.0) / INTERVAL - 1e-9)
+    if not 0 < count <= 100:  # more are to be named
+        return {}
+    return {"intervals": (*(INTERVAL * number for number in range(1, count)), float(max(horizons)))}
+
+
 class Data(Section):
     """What a record is and which classes it may have.
 
@@ -47,7 +64,9 @@ class Data(Section):
 
     Target ``survival`` learns from a time and an event instead: `time` names the column of the time to the event or to the day the patient was
     last seen (any unit), `event` the column that says which of the two it is (1 or 0); where either is not known the patient is left out.
-    The two classes are then those who were last seen and those who had the event.
+    The two classes are then those who were last seen and those who had the event. A network then learns the hazard of each of `intervals` (their
+    ends, by default every half unit of time up to the last horizon) and predicts the risk of the event by each of `horizons`; a model of hazard
+    ratios is judged at them.
 
     Target ``segmentation`` learns a class of every pixel: with `annotation` ``lung`` those of the prepared lung mask (background, lung), with
     ``patterns`` those that readers have drawn inside it, the first class being healthy lung. Its classes are names of `PATTERNS` and what `merge`
@@ -64,12 +83,19 @@ class Data(Section):
     merge: dict[str, str] = Field(default_factory=dict)
     time: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     event: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    horizons: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=10)] = ()
+    intervals: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=100)] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a model gives of a record: the hazards of all intervals where there are any, else one a class."""
+        return len(self.intervals) or len(self.classes)
 
     @model_validator(mode="before")
     @classmethod
     def _targets_have_classes(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and value.get("target") == "survival":
-            return {"classes": ("censored", "event"), "time": "time_years", "event": "event", **value}
+            return {"classes": ("censored", "event"), "time": "time_years", "event": "event", **value, **_intervals(value)}
         if isinstance(value, Mapping) and value.get("target") == "segmentation":
             lung = value.get("annotation", "patterns") == "lung"
             return {"annotation": "patterns", "classes": ("background", "lung") if lung else tuple(PATTERNS), **value}
@@ -85,6 +111,17 @@ class Data(Section):
             raise ValueError("time and event are columns of target = 'survival'; leave them out")
         if self.target == "survival" and (len(self.classes) != 2 or self.merge or self.kind == "patches"):
             raise ValueError("target = 'survival' has two classes (last seen, event), nothing to merge, and reads studies or a table")
+        return self
+
+    @model_validator(mode="after")
+    def _horizons_fit(self) -> Data:
+        if self.target != "survival" and (self.horizons or self.intervals):
+            raise ValueError("horizons and intervals are of target = 'survival'; leave them out")
+        for name, ends in (("horizons", self.horizons), ("intervals", self.intervals)):
+            if any(later <= earlier for earlier, later in pairwise(ends)):
+                raise ValueError(f"{name} rise; found {list(ends)}")
+        if self.intervals and (not self.horizons or self.horizons[-1] > self.intervals[-1]):
+            raise ValueError("intervals reach to the last of the horizons, which are to be named")
         return self
 
     @model_validator(mode="after")

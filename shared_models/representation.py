@@ -41,7 +41,7 @@ def representation_width(experiment: Experiment) -> int:
     inputs = experiment.inputs
     shapes = {"slices": (2, inputs.size, inputs.size), "volume": (1, *inputs.shape_zyx), "patch": (1, PATCH_PX, PATCH_PX)}
     shape = shapes.get(spec.takes, (inputs_of(experiment),))
-    return _width(experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes), shape)
+    return _width(experiment.model.model_dump_json(), inputs_of(experiment), experiment.data.outputs, shape)
 
 
 def represent(network: nn.Module, module: str, batch: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared_models.blocks.spec import NETWORK_FITS, PrivateSums
 from shared_models.calibration import CALIBRATIONS
-from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spec_of
+from shared_models.catalogue import MODELS, build, initial_state, inputs_of, spec_in, spec_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadExperiment, FedILDError
 from shared_models.ensembles import ENSEMBLES
@@ -87,8 +87,12 @@ def faults(experiment: Experiment) -> list[str]:
             inputs_of(experiment.model_copy(update={"statistics": None}))
         except FedILDError as error:
             found.append(f"inputs.columns: {error}")
-        if spec.task != experiment.data.target:
-            found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
+        try:
+            spec = spec_in(experiment)
+            if spec.task != experiment.data.target:
+                found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
+        except FedILDError as error:
+            found.append(f"data.horizons: {error}")
         found += _gaps(experiment)
         kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies", "patches")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
@@ -106,8 +110,9 @@ def faults(experiment: Experiment) -> list[str]:
         found += _private_sums(experiment)
         found += _objective(experiment)
         found += _segmentation(experiment)
-        if experiment.data.target == "reconstruction" and experiment.calibration:
-            found.append("calibration: reconstruction gives no probabilities; leave [[calibration]] out")
+        found += _survival(experiment)
+        if experiment.data.target in ("reconstruction", "survival") and experiment.calibration:
+            found.append(f"calibration: {experiment.data.target} gives no probabilities of classes; leave [[calibration]] out")
         if experiment.privacy.unit == "site" and (spec.fit not in NETWORK_FITS or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
@@ -115,8 +120,9 @@ def faults(experiment: Experiment) -> list[str]:
         try:
             settings = simulation_of(experiment)
             training = len(settings.hospitals) - len(settings.held_out) if isinstance(settings, Phantoms) else settings.sites
-            if isinstance(settings, OneTable) != (experiment.data.target == "survival"):
-                found.append("simulation.kind: 'one_table' simulates data.target = 'survival', and nothing else does; change one of them")
+            survival = experiment.data.target == "survival"
+            if isinstance(settings, OneTable) != survival and not (survival and isinstance(settings, Phantoms)):
+                found.append("simulation.kind: 'one_table' simulates data.target = 'survival', which but it phantoms alone do; change one of them")
             if experiment.federation.quorum > training:
                 found.append(f"federation.quorum: {experiment.federation.quorum} valid updates cannot come from {training} training hospitals")
         except BadExperiment as error:
@@ -164,7 +170,7 @@ def _phases(experiment: Experiment) -> list[str]:
         found += _shared_noise(settings)
         if phase.train_only and spec.fit in NETWORK_FITS and not found:
             try:
-                state = initial_state(_unread(experiment.model), inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
+                state = initial_state(_unread(experiment.model), inputs=inputs_of(experiment), outputs=experiment.data.outputs, seed=0)
                 phase.changed(state)
             except FedILDError as error:
                 found.append(f"{phase.name}: {error}")
@@ -181,10 +187,10 @@ def _private_sums(experiment: Experiment) -> list[str]:
     if spec_of(experiment.model).fit != "sums" or not experiment.privacy.at_sites:
         return []
     try:
-        model = build(experiment.model, inputs=(inputs := inputs_of(experiment)), outputs=len(experiment.data.classes))
+        model = build(experiment.model, inputs=(inputs := inputs_of(experiment)), outputs=experiment.data.outputs)
         if not isinstance(model, PrivateSums):
             return [f"privacy: model {experiment.model.name!r} has no bound on what one patient changes; choose another model"]
-        start = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=0)
+        start = initial_state(experiment.model, inputs=inputs, outputs=experiment.data.outputs, seed=0)
         model.lengths(start, np.zeros((0, inputs)), np.zeros(0, int))
     except FedILDError as error:
         return [f"privacy: {error}"]
@@ -193,7 +199,10 @@ def _private_sums(experiment: Experiment) -> list[str]:
 
 def _objective(experiment: Experiment) -> list[str]:
     """Return the settings that a network with an objective of its own does not read, in ``[train]`` and in every stage."""
-    if spec_of(experiment.model).objective is None:
+    try:
+        if spec_in(experiment).objective is None:
+            return []
+    except FedILDError:  # the horizons are missing, and named already
         return []
     name, found = experiment.model.name, []
     if experiment.privacy.at_sites:
@@ -221,6 +230,21 @@ def _segmentation(experiment: Experiment) -> list[str]:
     hospitals = (experiment.simulation or {}).get("hospitals", ())
     if experiment.data.annotation == "patterns" and (bare := [h.get("name") for h in hospitals if not h.get("annotated", annotated)]):
         found.append(f"simulation.hospitals: {bare} have no annotated slices; set annotated = 0.25 (1.0 where it is held out)")
+    return found
+
+
+def _survival(experiment: Experiment) -> list[str]:
+    """Return what does not go with survival as a target."""
+    if experiment.data.target != "survival":
+        return []
+    found = []
+    if experiment.evaluation.ensemble:
+        found.append("evaluation.ensemble: of survival it is the mean of the hospitals' risks; leave it out")
+    kind = (experiment.simulation or {}).get("kind", "phantoms")
+    if experiment.simulation is not None and kind == "phantoms" and not experiment.data.horizons:
+        found.append("data.horizons: phantoms are judged at horizons; name them in years")
+    if kind == "one_table" and spec_of(experiment.model).fit in NETWORK_FITS:
+        found.append("simulation.kind: 'one_table' compares hazard ratios, which a network has none of; choose 'cox'")
     return found
 
 

@@ -40,7 +40,7 @@ def draw_pictures(run: Run, hospitals: list[Path]) -> None:
         truth = read_json(run.out / "truth" / site.parent.name / "truth.json")
         seen: set[str] = set()
         for visit in truth["visits"]:
-            if visit["class"] in seen or visit["class"] not in run.experiment.data.classes:
+            if visit["class"] in seen or (run.experiment.data.target != "survival" and visit["class"] not in run.experiment.data.classes):
                 continue
             seen.add(visit["class"])
             name = f"{site.parent.name}-{visit['class']}.png"
@@ -58,7 +58,8 @@ def _study(run: Run, site: Path, visit: dict[str, Any]) -> tuple[np.ndarray, np.
 
     files = list_files(site.parent / "dicom" / visit["patient_id"])
     series, _ = group(read_headers(files))
-    reading = max((read_series(one) for one in series), key=lambda found: len(found.volume.hu))
+    own = [one for one in series if one.slices[0].study_date == visit["study_date"]]  # a patient may have come more than once
+    reading = max((read_series(one) for one in own), key=lambda found: len(found.volume.hu))
     lung = pick(SEGMENTERS, run.experiment.preparation.segmenter, kind="segmenter")(reading.volume)
     with np.load(run.out / "truth" / site.parent.name / f"{visit['patient_id']}-{visit['study_date']}.npz", allow_pickle=False) as planted:
         labels = planted["labels"][::-1]  # the truth runs from head to feet, a read volume from feet to head

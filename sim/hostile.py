@@ -130,7 +130,7 @@ def federate_with(experiment: Experiment, parts: Mapping[str, Records], attacks:
     if unknown := sorted(set(attacks) - set(parts)):
         raise BadInput("a hostile site takes part", value=unknown)
     spec, rounds = spec_of(experiment.model), experiment.federation.rounds
-    state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=experiment.seed)
+    state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=experiment.data.outputs, seed=experiment.seed)
     strategy = strategy_of(experiment, None)
     own, refused = strategy.start(state), 0
     trained_on = {

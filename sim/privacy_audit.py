@@ -19,7 +19,7 @@ from client.training.canaries import CANARIES, PLANTED, Setting
 from client.training.inversion import compare, gradient_in, invert, private_gradient, update_in_clear
 from client.training.records import Records
 from shared_models.bundle import Bundle, load_bundle, write_bundle
-from shared_models.catalogue import initial_state, inputs_of, spec_of
+from shared_models.catalogue import initial_state, inputs_of, spec_in, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput, FedILDError
 from shared_models.experiment import Experiment
@@ -86,7 +86,7 @@ def audit(folder: Path, sites: Sequence[Path] = (), *, effort: Effort | None = N
         Its model has an objective of its own, which no attack here reads.
     """
     effort, bundle = effort or Effort(), load_bundle(folder)
-    if spec_of(bundle.experiment.model).objective is not None:
+    if spec_in(bundle.experiment).objective is not None:
         raise BadInput(
             "the attacks are on models that tell classes of patients", value=bundle.experiment.model.name, remedy="none are for this release"
         )

@@ -129,6 +129,8 @@ def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress, store: 
                 from sim.pixels import judge_pixels as judge
             elif experiment.data.target == "reconstruction":
                 from sim.reconstruction import judge_reconstruction as judge
+            elif experiment.data.target == "survival":
+                from sim.prognosis import judge_prognosis as judge
             else:
                 from sim.judgement import judge_phantoms as judge
 

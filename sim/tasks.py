@@ -88,6 +88,24 @@ def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[floa
     return records.outcome.tolist(), found[:, 0].tolist()
 
 
+def prognoses(
+    experiment: str, state: str, sites: list[str], part: str, personal: bool = False
+) -> tuple[list[list[float]], list[list[float]], list[str]] | None:
+    """Return outcomes (time, event, number of the site), predictions and names of the ``all`` or ``validation`` records of sites.
+
+    `personal` asks the personal model that the one site keeps beside the state; None when it keeps none.
+    """
+    settings, whole = Experiment.from_json(experiment), read_state(Path(state))
+    if personal:
+        try:
+            whole = beside(Site.load(sites[0]).workspace, whole)
+        except BadInput:
+            return None
+    records = Records.join([_records(site, settings, whole, part) for site in sites])
+    found = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
+    return records.outcome.tolist(), found.tolist(), list(records.names)
+
+
 def unexplained_shares(experiment: str, state: str, sites: list[str], part: str) -> tuple[list[float], list[str]]:
     """Return of each record of sites the share of its hidden pixels' variance that a network of images alone leaves unexplained, and the names."""
     settings, whole = Experiment.from_json(experiment), read_state(Path(state))
@@ -123,7 +141,7 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
     """
     settings = Experiment.from_json(experiment)
     spec = spec_of(settings.model)
-    model = None if spec.fit in NETWORK_FITS else build(settings.model, inputs=inputs_of(settings), outputs=len(settings.data.classes))
+    model = None if spec.fit in NETWORK_FITS else build(settings.model, inputs=inputs_of(settings), outputs=settings.data.outputs)
     plain = settings.model_copy(update={"strategy": None, "calibration": None})
     state, steps = read_state(Path(start)), 0
     for phase in phases_of(plain):

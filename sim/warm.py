@@ -26,4 +26,4 @@ def warm() -> None:
         if spec_of(experiment.model).fit in NETWORK_FITS:
             network_on_cpu(*network_key(experiment))
         else:
-            build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+            build(experiment.model, inputs=inputs_of(experiment), outputs=experiment.data.outputs)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from client.cases.cohort import Case
+from collections.abc import Sequence
+
+import numpy as np
+
+from client.cases.cohort import Case, Visit
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Data
+
+DAYS_A_YEAR = 365.25
+"""Times in a clinical table are years."""
 
 
 def checked_outcome(time: float, event: float) -> tuple[int, float]:
@@ -35,8 +42,52 @@ def outcome_of(case: Case, data: Data) -> tuple[int, float] | None:
     BadCohort
         A clinical value that is no time or no event.
     """
-    known = case.visits[0].clinical
-    time, event = known.get(str(data.time)), known.get(str(data.event))
+    return _stated(case.visits[0], data)
+
+
+def outcomes_of(case: Case, data: Data) -> tuple[tuple[int, float] | None, ...]:
+    """Return event and time of each visit of a case, counted from that visit; None where either is not known.
+
+    A time that stands at a later visit as at the first one was given once for the patient: it counts from the first visit, so the years since
+    then are taken off. Nothing is known of a visit after the end of that time, nor where the days between visits were not kept.
+
+    Raises
+    ------
+    BadCohort
+        A clinical value that is no time or no event.
+    """
+    first = _stated(case.visits[0], data)
+    return (first, *(_later(visit, _stated(visit, data), first) for visit in case.visits[1:]))
+
+
+def followed(cases: Sequence[Case], visits: Sequence[tuple[Visit, ...]], data: Data) -> tuple[list[tuple[Visit, ...]], np.ndarray, np.ndarray]:
+    """Return those of the first `visits` of each case whose outcome is known, and of each its event (n,) and its time (n,), counted from it.
+
+    Raises
+    ------
+    BadCohort
+        A case without an outcome at its first visit.
+    """
+    known, outcomes = [], []
+    for case, seen in zip(cases, visits, strict=True):
+        found = outcomes_of(case, data)[: len(seen)]
+        if found[0] is None:
+            raise BadCohort("every training case of survival has a time and an event")
+        known.append(tuple(visit for visit, outcome in zip(seen, found, strict=True) if outcome is not None))
+        outcomes += [outcome for outcome in found if outcome is not None]
+    events, times = np.array(outcomes, np.float64).reshape(-1, 2).T
+    return known, events.astype(np.int64), times
+
+
+def _later(visit: Visit, stated: tuple[int, float] | None, first: tuple[int, float] | None) -> tuple[int, float] | None:
+    if stated is None or stated != first:
+        return stated
+    left = stated[1] - visit.days / DAYS_A_YEAR
+    return (stated[0], left) if visit.days > 0 and left >= 0 else None
+
+
+def _stated(visit: Visit, data: Data) -> tuple[int, float] | None:
+    time, event = visit.clinical.get(str(data.time)), visit.clinical.get(str(data.event))
     if time is None or event is None:
         return None
     if isinstance(time, str) or isinstance(event, str):

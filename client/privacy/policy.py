@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared_models.blocks.spec import Grouping
 from shared_models.calibration import CALIBRATIONS
-from shared_models.catalogue import MODELS, build
+from shared_models.catalogue import MODELS, build, spec_in
 from shared_models.core.choices import knobs_of, pick
 from shared_models.core.errors import Refused
 from shared_models.experiment import Experiment
@@ -44,7 +44,7 @@ def _model(experiment: Experiment, policy: Policy) -> Refused | None:
 
 def _task(experiment: Experiment, policy: Policy) -> Refused | None:
     # A model that is not in the catalogue is refused by the catalogue.
-    spec = MODELS.get(experiment.model.name)
+    spec = spec_in(experiment) if experiment.model.name in MODELS else None
     if spec is None or _allowed(spec.task, policy.tasks):
         return None
     return _not_listed("tasks", spec.task, policy.tasks, "E_POLICY_TASK")
@@ -104,7 +104,7 @@ def _leaves(experiment: Experiment, policy: Policy) -> Refused | None:
     spec = MODELS.get(experiment.model.name)
     if spec is None or spec.fit != "trees":
         return None
-    model = build(experiment.model, inputs=1, outputs=len(experiment.data.classes))
+    model = build(experiment.model, inputs=1, outputs=experiment.data.outputs)
     if not isinstance(model, Grouping) or model.min_leaf >= policy.min_per_class:
         return None
     return Refused(

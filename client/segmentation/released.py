@@ -36,7 +36,7 @@ def save_segmenter(bundle: Bundle, path: Path) -> str:
             remedy='train one with data.target = "segmentation", annotation = "lung" and inputs.pixel_mm',
         )
     normalisation = Normalisation(
-        network=experiment.model, outputs=len(experiment.data.classes), pixel_mm=experiment.inputs.pixel_mm, window_hu=experiment.inputs.window_hu
+        network=experiment.model, outputs=experiment.data.outputs, pixel_mm=experiment.inputs.pixel_mm, window_hu=experiment.inputs.window_hu
     )
     state = {key.removeprefix(PREFIX): value for key, value in trained(bundle.state).items()}
     digest = save_weights(path, state, normalisation)

@@ -37,12 +37,12 @@ def fit_classical(
     del rule, factor, steps
     if model is None:
         refuse_unreadable(experiment, records)
-    fitted: Any = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    fitted: Any = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=experiment.data.outputs)
     return Fitted(fitted.contribution(state, records.inputs, records.outcome, seed=seed), steps=1)
 
 
 def predict_classical(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities, shape (n, classes), or what else the model predicts."""
     refuse_unreadable(experiment, records)
-    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    model = build(experiment.model, inputs=records.inputs.shape[1], outputs=experiment.data.outputs)
     return model.predict(trained(state), records.inputs)

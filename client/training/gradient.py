@@ -17,6 +17,7 @@ from client.training.beside import gradient_at
 from client.training.device import Precision, current_device
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
+from client.training.hazards import said_of
 from client.training.imbalance import class_weights, focused
 from client.training.micro_batch import MicroBatch, in_parts, rewind
 from client.training.objective import aims_of, augmented, own_losses
@@ -28,7 +29,7 @@ from client.training.sampling import order_of
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
-from shared_models.catalogue import build, inputs_of, spec_of
+from shared_models.catalogue import build, inputs_of, spec_in
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadCohort
@@ -61,7 +62,7 @@ def fit_gradient(
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
     refuse_unreadable(experiment, records)
-    train, spec = experiment.train, spec_of(experiment.model)
+    train, spec = experiment.train, spec_in(experiment)
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(state)
@@ -147,27 +148,30 @@ def _go_on(
 
 
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
-    """Return class probabilities of `records`, shape (n, classes), in evaluation mode; statistics of the run in `state` are of no matter."""
+    """Return class probabilities of `records`, shape (n, classes), of survival risks, shape (n, horizons), in evaluation mode.
+
+    Statistics of the run in `state` are of no matter.
+    """
     refuse_unreadable(experiment, records)
-    warm = warm_model(experiment)
+    warm, said = warm_model(experiment), said_of(experiment.data)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(trained(state))
     flat.model.eval()
 
     def probabilities(start: int, part: slice) -> np.ndarray:
         batch = torch.from_numpy(np.ascontiguousarray(records.inputs[start + part.start : start + part.stop], dtype=np.float32))
-        return torch.softmax(flat.model(batch.to(device)).double(), dim=1).cpu().numpy()
+        return said(flat.model(batch.to(device)).double()).cpu().numpy()
 
     parts = []
     with torch.inference_mode():
         for start in range(0, len(records), 32):
             parts += in_parts(min(32, len(records) - start), warm.predicts, functools.partial(probabilities, start))
-    return np.concatenate(parts) if parts else np.zeros((0, len(experiment.data.classes)))
+    return np.concatenate(parts) if parts else np.zeros((0, len(experiment.data.horizons or experiment.data.classes)))
 
 
 def judge_objective(experiment: Experiment, state: State, records: Records) -> float:
     """Return the mean over `records` of a network's own objective, in evaluation mode; NaN of none."""
-    spec, warm = spec_of(experiment.model), warm_model(experiment)
+    spec, warm = spec_in(experiment), warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(trained(state))
     flat.model.eval()
@@ -187,14 +191,14 @@ def judge_objective(experiment: Experiment, state: State, records: Records) -> f
 
 def network_of(experiment: Experiment, state: State) -> nn.Module:
     """Return a fresh network in evaluation mode with `state` loaded: for explanations, which hang hooks on it."""
-    model = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+    model = build(experiment.model, inputs=inputs_of(experiment), outputs=experiment.data.outputs)
     FlatModel(model).load(trained(state))
     return model.eval()
 
 
 def network_key(experiment: Experiment) -> tuple[str, int, int]:
-    """Return what a network is built from: its choice as JSON, its inputs and its classes."""
-    return experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes)
+    """Return what a network is built from: its choice as JSON, its inputs and its outputs."""
+    return experiment.model.model_dump_json(), inputs_of(experiment), experiment.data.outputs
 
 
 @functools.lru_cache(maxsize=4)
@@ -241,7 +245,7 @@ def loss_of_each(experiment: Experiment) -> Callable[[torch.Tensor, torch.Tensor
     BadCohort
         The model has none.
     """
-    loss_of = spec_of(experiment.model).loss
+    loss_of = spec_in(experiment).loss
     if loss_of is None:
         raise BadCohort(f"model {experiment.model.name!r} has no loss of logits and labels", remedy="leave out what reads it: [privacy], or an audit")
     smoothing = experiment.train.label_smoothing

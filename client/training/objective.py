@@ -23,7 +23,9 @@ Objective = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 def aims_of(records: Records, chosen: Sequence[int]) -> Tensor:
-    """Return what the chosen records are to be learnt as: their targets, or where there are none their labels."""
+    """Return what the chosen records are to be learnt as: their targets, of survival time and event (n, 2), or else their labels."""
+    if records.times is not None:
+        return torch.from_numpy(records.outcome[chosen, :2])
     return torch.from_numpy(np.ascontiguousarray((records.labels if records.targets is None else records.targets)[chosen]))
 
 
@@ -36,7 +38,7 @@ def augmented(
     ----------
     batch : Tensor, shape (n, ..., y, x)
     aims : Tensor
-        Labels (n,), which stay, or targets (n, ..., y, x).
+        Labels (n,) or outcomes (n, 2), which stay, or targets (n, ..., y, x).
     changes : sequence of (bool, callable)
         Whether an augmentation moves pixels, and the augmentation.
     generator : torch.Generator
@@ -47,7 +49,7 @@ def augmented(
     for moves, change in changes:
         drawn = generator.get_state()
         batch = change(batch, generator, unit_hu)
-        if moves and aims.ndim > 1:
+        if moves and aims.ndim > 2:
             again = torch.Generator()
             again.set_state(drawn)
             aims = change(aims, again, unit_hu)

@@ -68,7 +68,7 @@ def fit_private_sums(
     """
     del rule, factor
     privacy = experiment.privacy
-    model = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=len(experiment.data.classes))
+    model = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=experiment.data.outputs)
     if not isinstance(model, PrivateSums):
         raise BadChoice(f"model {experiment.model.name!r} has no bound on what one patient changes", remedy="choose another model, or no [privacy]")
     units = units_of(records, privacy.unit)

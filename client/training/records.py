@@ -13,7 +13,7 @@ from scipy import ndimage
 from client.cases.cache import Stored, load
 from client.cases.cohort import Case, Visit
 from client.cases.prepared import Prepared
-from client.cases.survival import outcome_of
+from client.cases.survival import followed
 from client.preprocessing.resample import resample_axis
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import spec_of
@@ -37,7 +37,7 @@ class Records:
     identified : bool
         False where nobody knows which records are of one patient: the names then count records.
     times : ndarray of float64, shape (n,), optional
-        Of survival: time to the event (label 1) or to the day last seen (label 0).
+        Of survival: time from the record's visit to the event (label 1) or to the day last seen (label 0).
     strata : ndarray of int64, shape (n,), optional
         Number of the site of each record, where records of several sites were put together.
     targets : ndarray, shape (n, ...), optional
@@ -114,21 +114,19 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path, *
     """
     spec = spec_of(experiment.model)
     classes = experiment.data.classes
-    labels = []
     for case in cases:
         if case.label not in classes:
             raise BadCohort("every training case has one of the experiment's classes", value=case.label)
-        labels.append(classes.index(case.label))
     visits = [case.visits if experiment.inputs.visits == "all" else case.visits[:1] for case in cases]
+    times = None
+    if experiment.data.target == "survival":
+        visits, labels, times = followed(cases, visits, experiment.data)
+    else:
+        labels = np.array([classes.index(str(case.label)) for case, seen in zip(cases, visits, strict=True) for _ in seen], np.int64)
     inputs = [_input_of(visit, spec, experiment, workspace, see) for seen in visits for visit in seen]
-    times = [len(seen) for seen in visits]
-    outcomes = [outcome_of(case, experiment.data) for case in cases] if experiment.data.target == "survival" else []
-    if any(outcome is None for outcome in outcomes):
-        raise BadCohort("every training case of survival has a time and an event")
-    seen_for = np.repeat(np.array([outcome[1] for outcome in outcomes if outcome is not None]), times) if outcomes else None
     stacked = np.stack(inputs) if inputs else np.zeros((0, max(1, len(experiment.inputs.columns))))
     names = tuple(case.pseudonym for case, seen in zip(cases, visits, strict=True) for _ in seen)
-    return Records(stacked, np.repeat(np.array(labels, np.int64), times), names, times=seen_for)
+    return Records(stacked, labels, names, times=times)
 
 
 def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path, see: See | None) -> np.ndarray:

@@ -31,20 +31,20 @@ def check_unused(experiment: Experiment, state: State, received: State, shape: t
     Refused
         E_UNUSED.
     """
-    used = _used(experiment.model.model_dump_json(), inputs_of(experiment), len(experiment.data.classes), shape)
+    used = _used(experiment.model.model_dump_json(), inputs_of(experiment), experiment.data.outputs, shape)
     unused = [key for key in received if key in state and key not in used]
     if any(state[key].tobytes() != received[key].tobytes() for key in unused):
         raise Refused("an array that the model does not use comes back as it came", code="E_UNUSED")
 
 
 @functools.lru_cache(maxsize=16)
-def _used(choice: str, inputs: int, classes: int, shape: tuple[int, ...]) -> frozenset[str]:
+def _used(choice: str, inputs: int, outputs: int, shape: tuple[int, ...]) -> frozenset[str]:
     """Return parameters that one backward pass reaches and buffers that one forward pass changes."""
     chosen = Choice.model_validate_json(choice)
     spec = spec_of(chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build(chosen, inputs=inputs, outputs=classes).train()
+        model = build(chosen, inputs=inputs, outputs=outputs).train()
         before = {key: value.clone() for key, value in model.named_buffers()}
         batch = torch.rand(2, *shape)
         aims = torch.zeros(2, *shape, dtype=torch.uint8) if spec.task == "segmentation" else torch.zeros(2, dtype=torch.long)

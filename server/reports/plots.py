@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from server.reports.record import Arm, Record, as_cell
+from server.reports.summary import BY_CHANCE
 from server.reports.wording import interval_text, metric_title, shown
 from shared_models.drawing import DASHES, Chart, nice_ticks
 
@@ -20,7 +21,7 @@ def comparison(arms: list[Arm], metric: str, title: str) -> str:
     ends = [end for _, cell in rows for end in (cell["value"], cell["low"], cell["high"], cell.get("least"), cell.get("most")) if end is not None]
     if not ends:
         return ""
-    chance = 0.5 if metric.startswith("auroc") else None
+    chance = 0.5 if metric.startswith(BY_CHANCE) else None
     ticks = nice_ticks(min([*ends, *([chance] if chance else [])]), max(ends), 6)
     step, top = 34, 10
     chart = Chart(1000, top + step * len(rows) + 48, (ticks[0], ticks[-1]), (0, 1), left=210, right=190, top=top, bottom=48)

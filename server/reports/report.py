@@ -11,11 +11,12 @@ from typing import Any
 
 import jinja2
 
-from server.reports import plots, summary, wording
+from server.reports import plots, prognosis, summary, wording
 from server.reports.glossary import GLOSSARY
 from server.reports.record import Arm, Cell, Record, as_cells, read_record
 from shared_models.core.files import write_atomic
 from shared_models.metrics import METRICS
+from shared_models.metrics.prognosis import prognosis_metrics
 from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
 FEWEST_CASES = 5
@@ -54,6 +55,8 @@ def write_report(run: Path) -> Path:
 def render(record: Record) -> str:
     """Return the page of a run as HTML."""
     headline = summary.headline_metric(record)
+    horizons = [float(horizon) for horizon in record.metrics.get("horizons") or ()]
+    known = METRICS | SEGMENTATION_METRICS | (prognosis_metrics(horizons) if horizons else {})
     sites = list(dict.fromkeys(site for one in record.rounds for site in one["sites"]))
     main_arms = [arm for arm in record.arms if not arm.key.startswith("local:")]
     metric_names = _names(arm.cells for arm in record.arms)
@@ -89,9 +92,10 @@ def render(record: Record) -> str:
         phases=_phases(record),
         codes=summary.refusal_words(),
         toml=next((record.run[key] for key in ("toml", "experiment_toml", "experiment") if isinstance(record.run.get(key), str)), ""),
-        glossary=GLOSSARY + [(spec.title, spec.means) for name, spec in (METRICS | SEGMENTATION_METRICS).items() if name in metric_names],
+        glossary=GLOSSARY + [(spec.title, spec.means) for name, spec in known.items() if name in metric_names],
         fewest=FEWEST_CASES,
-        METRICS=METRICS | SEGMENTATION_METRICS,
+        METRICS=known,
+        prognosis=prognosis.panels(record),
         extents=record.metrics.get("extents") or {},
     )
 

@@ -9,6 +9,9 @@ from server.reports.wording import counted, duration_text, interval_text, listed
 from shared_models.core.errors import FedILDError
 from shared_models.metrics import METRICS
 
+BY_CHANCE = ("auroc", "harrell_c", "uno_c", "auc_at")
+"""Beginnings of the metrics that are 0.5 for a model that guesses."""
+
 LEVELS = ("auroc_macro", "dice", "balanced_accuracy", "accuracy")
 """Metrics that may lead a report, first come first served."""
 
@@ -48,8 +51,9 @@ def sentences(record: Record) -> list[str]:
 
 
 def patient_word(record: Record) -> str:
-    """Return what a case of this run is called."""
-    return "synthetic patient" if record.kind == "phantom" else "patient"
+    """Return what a case of this run is called: a patient, or one of the scans of a patient where every visit counts."""
+    case = "scan" if record.metrics.get("case") == "scan" else "patient"
+    return f"synthetic {case}" if record.kind == "phantom" else case
 
 
 def _trained(record: Record) -> str:
@@ -81,7 +85,7 @@ def _unseen(record: Record, federated: Arm, headline: str) -> list[str]:
         return [f"On {n}{whose} its {title} is undefined: the cases do not hold what it needs."]
     sure = f", 95 % interval {shown(cell['low'])} to {shown(cell['high'])}" if cell["low"] is not None else ""
     said = [f"On {n}{whose} its {title} was {shown(cell['value'])}{sure}."]
-    if headline.startswith("auroc") and cell["low"] is not None and cell["low"] <= 0.5:
+    if headline.startswith(BY_CHANCE) and cell["low"] is not None and cell["low"] <= 0.5:
         said.append("The interval holds 0.5: this run does not show that the model is better than guessing.")
     return said
 

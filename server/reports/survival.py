@@ -28,14 +28,14 @@ def render(metrics: dict[str, Any]) -> str:
         {
             "name": name,
             "steady": metrics["federated"]["proportionality"]["p"][number],
-            **{arm: _ratio(metrics[arm]["columns"], number) for arm in ("federated", "pooled")},
+            **{arm: ratio_of(metrics[arm]["columns"], number) for arm in ("federated", "pooled")},
         }
         for number, name in enumerate(metrics["columns"])
     ]
     return _template().render(metrics=metrics, rows=rows, METRICS=SURVIVAL_METRICS)
 
 
-def _ratio(columns: dict[str, list[float | None]], number: int) -> dict[str, float] | None:
+def ratio_of(columns: dict[str, list[float | None]], number: int) -> dict[str, float] | None:
     """Return the hazard ratio of a column with its 95 % interval and two-sided p, None where the data say nothing about it."""
     value, error, z = (columns[name][number] for name in ("coefficient", "standard_error", "z"))
     if value is None or error is None or z is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared_models.metrics import METRICS
+from shared_models.metrics.prognosis import prognosis_title
 from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
 
@@ -45,6 +46,8 @@ def metric_title(name: str) -> str:
     """
     if (spec := METRICS.get(name, SEGMENTATION_METRICS.get(name))) is not None:
         return spec.title
+    if (title := prognosis_title(name)) is not None:
+        return title
     if name.startswith("dice_"):
         return f"Dice, {name.removeprefix('dice_').replace('_', ' ')}"
     if name.startswith("auroc_"):

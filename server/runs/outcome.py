@@ -34,7 +34,7 @@ def close_run(folder: Path) -> Path:
     metrics = {
         "experiment": experiment.name,
         "seed": experiment.seed,
-        "classes": list(experiment.data.classes),
+        "classes": [] if experiment.data.target == "survival" else list(experiment.data.classes),
         "rounds": experiment.federation.rounds,
         "wall_s": {"rounds": round(sum(line["wall_s"] for line in rounds), 3)},
         "data": {"kind": "unknown", "note": "Each hospital judged the final model on patients of its own; only these figures left it."},

@@ -49,7 +49,7 @@ def begin(experiment: Experiment, folder: Path, *, run: str | None = None) -> Ro
 def write_start(experiment: Experiment, folder: Path, *, run: str | None = None) -> None:
     """Build the initial state (this imports torch for networks) and write it to the run folder."""
     inputs = inputs_of(experiment)
-    state = initial_state(experiment.model, inputs=inputs, outputs=len(experiment.data.classes), seed=experiment.seed)
+    state = initial_state(experiment.model, inputs=inputs, outputs=experiment.data.outputs, seed=experiment.seed)
     width = representation_width(experiment) if reads_representation(experiment) else 0
     write_state(folder / "start.safetensors", state | start_of(experiment, representation=width))
     write_json(folder / "start.json", {"run": run or secrets.token_hex(8), "inputs": inputs, "experiment": experiment.digest})

@@ -73,6 +73,8 @@ class ModelSpec:
     summed_only: bool = False
     takes_missing: bool = False
     """Whether a row of a table may hold NaN where a value is missing (``inputs.missing = "mask"``)."""
+    reference_logit: bool = False
+    """Whether the first logit is 0 whatever is seen: the others say how a class compares with the first, and none can be a hazard."""
     draws: bool = False
     """Whether its generator draws records from noise (`draw`): sites then check whether it repeats their patients."""
     tells_classes: bool = False

@@ -24,6 +24,7 @@ from shared_models.networks import (
     pmff_net,
     resnet,
     resnet50,
+    swin_unetr,
     vgg16,
     vgg19,
     vit,
@@ -52,6 +53,7 @@ NETWORKS: dict[str, ModelSpec] = {
     # volumes
     "densenet121": densenet.SPEC,
     "resnet18": resnet.SPEC,
+    "swin_unetr": swin_unetr.SPEC,
     # patches
     "patch_cnn": patch_cnn.SPEC,
     "ild_cnn": ild_cnn.SPEC,

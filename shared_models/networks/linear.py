@@ -45,5 +45,6 @@ SPEC = ModelSpec(
     takes="table",
     fit="gradient",
     loss=cross_entropy,
+    reference_logit=True,
     source="Cox, The regression analysis of binary sequences, J R Stat Soc B 1958; reference-class coding: Agresti, Categorical Data Analysis, 8.1",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,18 @@ def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[f
     survived = (number < torch.where(events == 1, own, whole)[:, None]).to(logits.dtype)
     died = ((number == own[:, None]) & (events == 1)[:, None]).to(logits.dtype)
     return -(survived * logsigmoid(-logits) + died * logsigmoid(logits)).sum(1)
+
+
+@dataclass(frozen=True)
+class HazardObjective:
+    """The objective of a network whose outputs are logits of hazards: `hazard_loss` of targets (n, 2), time and event, over intervals."""
+
+    edges: tuple[float, ...]
+
+    def __call__(self, output: Tensor, batch: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each record, shape (n,); the batch is not read."""
+        del batch
+        return hazard_loss(output, targets[:, 0], targets[:, 1], self.edges)
 
 
 def risks_at(hazards: NDArray[np.float64], edges: Sequence[float], horizons: Sequence[float]) -> NDArray[np.float64]:

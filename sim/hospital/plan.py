@@ -66,7 +66,7 @@ def plan_hospital(preset: HospitalPreset, *, seed: int) -> list[PatientPlan]:
     for number, klass in enumerate(klasses):
         own = np.random.default_rng([*site, number])
         patient_seed = int(own.integers(2**31))
-        course = draw_course(klass, patient_seed, visits=preset.visits, interval_years=preset.interval_years)
+        course = draw_course(klass, patient_seed, visits=preset.visits, interval_years=preset.interval_years, law=preset.survival)
         first_visit = date(preset.first_year, 1, 1) + timedelta(days=int(own.integers(4 * 365)))
         others = [other for other in preset.mix if other != klass]
         wrong = number in marked["label_noise"] and others

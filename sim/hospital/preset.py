@@ -10,6 +10,7 @@ import numpy as np
 from shared_models.core.choices import look_up
 from shared_models.core.errors import BadInput
 from sim.phantom.diseases import CLASSES
+from sim.phantom.outcomes import LAWS
 from sim.scanner.scanner import SCANNERS, Scanner
 
 SHARES = ("label_noise", "missing_fvc", "missing_dlco", "prone", "localizer", "derived", "corrupt")
@@ -56,6 +57,8 @@ class HospitalPreset:
         Instead of the scanner's noise and drift.
     first_year : int
         Year in which the first visits begin; they spread over four years.
+    survival : str
+        Key of `LAWS`: how its patients survive.
 
     Raises
     ------
@@ -90,9 +93,11 @@ class HospitalPreset:
     noise_hu: float | None = None
     hu_shift: float | None = None
     first_year: int = 2019
+    survival: str = "ild"
 
     def __post_init__(self) -> None:
         look_up(SCANNERS, self.scanner, kind="scanner")
+        look_up(LAWS, self.survival, kind="law of survival")
         for klass in self.mix:
             look_up(CLASSES, klass, kind="class")
         rules = [

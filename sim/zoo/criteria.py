@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_models.metrics import METRICS
+from shared_models.metrics.prognosis import prognosis_title
 from sim.zoo.locating import located
 from sim.zoo.ran import Ran
 
@@ -62,7 +63,7 @@ class Criterion:
 
 def title_of(metric: str) -> str:
     """Return a metric's name for readers."""
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+    return METRICS[metric].title if metric in METRICS else prognosis_title(metric) or metric.replace("_", " ")
 
 
 def metric(name: str, least: float) -> Criterion:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sim.experiments import shipped
 from sim.zoo.ablations import place_matters, without
 from sim.zoo.criteria import Criterion, learnt, metric, on_disease, over_density, told
+from sim.zoo.prognosis import near_planted, planted_ratio
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ SYSTEMS: dict[str, System] = {
     "compact_vgg": System("5 patterns, slices", (over_density(0.0), told("accuracy"))),
     "mobile_unet": System("5 patterns, slices", (metric("macro_f1", 0.8),)),
     "transfer_zoo": System("4 patterns, slices", (over_density(0.0),)),
+    "fibrosis_prognosis": System("survival, extents", (planted_ratio("whole_haa_percent"), near_planted("harrell_c"))),
+    "ssc_mortality": System("survival, volume", (metric("harrell_c", 0.55), near_planted("auc_at_3"))),
+    "ssc_mortality_densenet": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
+    "ssc_mortality_swin": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
+    "ssc_mortality_radiomics": System("survival, radiomics", (told("harrell_c"), near_planted("auc_at_3"))),
 }
 
 

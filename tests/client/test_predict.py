@@ -33,7 +33,7 @@ from shared_models.catalogue import initial_state, inputs_of
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadBundle, BadInput, BadState, BadStudy
 from shared_models.ensemble import Member, join
-from shared_models.experiment import Data, Experiment, Inputs, Preparation
+from shared_models.experiment import Data, Evaluation, Experiment, Inputs, Preparation
 from shared_models.networks.segmentation import SEGMENTATION_NETWORKS
 from shared_models.phases import start_of
 from sim.phantom.patient import make_phantom
@@ -60,7 +60,7 @@ def plan(**changes: Any) -> SeriesPlan:
 
 def bundle_of(folder: Path, experiment: Experiment = EXPERIMENT, **card: Any) -> Path:
     """A release with random weights; gradient models are made to prefer some slices and classes."""
-    state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=3)
+    state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=experiment.data.outputs, seed=3)
     state = {name: value * (8 if name.startswith(("attention", "head")) else 1) for name, value in state.items()}
     facts = {"trained_on": "phantoms", "training": {"hospitals": "<b>north</b>"}, "performance_on_the_held_out_hospital": PERFORMANCE}
     write_bundle(folder, state=state, experiment=experiment, card=facts | card)
@@ -411,8 +411,24 @@ def test_a_model_of_survival_is_refused_before_anything_is_read(tmp_path: Path) 
         inputs=Inputs(columns=("age", "whole_haa_percent")),
         model=Choice(name="cox"),
     )
-    with pytest.raises(BadInput, match=r"survival knows none; found 'cox'.*hazard ratios stand in the report"):
+    with pytest.raises(BadInput, match=r"hazard ratios knows neither; found 'cox'.*hazard ratios stand in the report"):
         predict_study(tmp_path / "no folder", bundle_of(tmp_path / "b", survival), tmp_path / "out")
+
+
+def test_a_prognosis_states_risks_at_the_horizons(study: Path, tmp_path: Path) -> None:
+    data = Data.model_validate({"target": "survival", "horizons": [1, 3, 5]})
+    experiment = EXPERIMENT.model_copy(update={"data": data, "evaluation": Evaluation(headline="harrell_c")})
+    performance = {"harrell_c": {"value": 0.6, "low": 0.45, "high": 0.7, "n": 40}, "auc_at_3": {"value": 0.62, "low": 0.5, "high": 0.7, "n": 40}}
+    bundle = bundle_of(tmp_path / "b", experiment, performance_on_the_held_out_hospital=performance)
+    found, page = outcome(study, bundle, tmp_path / "out")
+    (series,) = found["series"]
+    assert series["probabilities"] == {} and list(series["risks"]) == ["1", "3", "5"] and found["model"]["classes"] == []
+    risks = list(series["risks"].values())
+    assert 0 < risks[0] <= risks[1] <= risks[2] < 1 and series["explanation"] is None
+    assert "Research use only" in page and "within 5 years" in page and "Harrell" in page and "AUC at 3" in page
+    assert "could not be told from guessing" in page and "which sum to 100" not in page
+    with pytest.raises(BadInput, match="a prognosis has none"):
+        predict_study(study, bundle, tmp_path / "again", explanation="grad_cam")
 
 
 @pytest.mark.parametrize("height", [3, 9, 40])

@@ -27,6 +27,7 @@ TINY: dict[str, dict[str, Any]] = {
     "mufinet_enhanced": {"width": 4, "features": 8, "dropout": 0.0, "widths": [4, 8]},
     "densenet121": {"growth_rate": 4, "first_features": 8},
     "resnet18": {"width": 4},
+    "swin_unetr": {"width": 6, "window": 2, "depths": [1, 1, 1, 1]},
     "patch_cnn": {"width": 4, "bins": 8, "hidden": 8, "dropout": 0.0},
     "ild_cnn": {"k": 1, "dropout": 0.0},
     "linear": {},

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.cases.clinical import ClinicalRow, ClinicalTable
 from client.cases.cohort import Case, Cohort, Visit
 from client.cases.identity import Pseudonyms, canonical_id
 from client.cases.splits import folds, place, split
+from client.outcome import build_cohort
 from shared_models.core.errors import BadCohort, BadInput
 
 KEY = bytes(range(32))
@@ -76,6 +80,41 @@ def test_folds_part_patients_evenly(count: int, number: int) -> None:
     for label in whole.classes:
         per = [part.count()[label] for part in parts]
         assert max(per) - min(per) <= 1
+
+
+MARKS = st.lists(st.sampled_from(["", " ", "-", "_", ".", "^"]), min_size=1, max_size=3)
+SPELLINGS = st.tuples(MARKS, st.sampled_from([str.lower, str.upper, str.title]), st.sampled_from(["", "  "]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.integers(0, 400), min_size=4, max_size=14), st.data(), st.integers(2, 4))
+def test_no_patient_in_two_folds_however_often_and_however_spelled(numbers: set[int], data: st.DataObject, count: int) -> None:
+    """Visits of a cohort whose archive spells a patient's id anew at every visit."""
+    studies: list[Any] = []
+    spelled: dict[int, set[str]] = {}
+    for number in sorted(numbers):
+        for visit in range(data.draw(st.integers(1, 3))):
+            (marks, letters, blank) = data.draw(SPELLINGS)
+            words = letters(f"site{number:03d}x")
+            text = blank + "".join(c + marks[i % len(marks)] for i, c in enumerate(words))
+            spelled.setdefault(number, set()).add(text)
+            first = SimpleNamespace(patient_id=text, study_date=f"2020{visit + 1:02d}01", study_uid="1.2")
+            seen = SimpleNamespace(age_years=None, sex="", kernel_class="soft")
+            study = SimpleNamespace(cached=f"{number}.{visit}", features={}, acquisition=seen, findings=[], spacing_mm=(1.0, 1.0, 1.0), slices=9)
+            studies.append((SimpleNamespace(slices=[first], series_uid=f"1.{number}.{visit}", part=""), study))
+    names = Pseudonyms(KEY)
+    rows = tuple(ClinicalRow(canonical_id(min(texts)), "", {"diagnosis": "abc"[number % 3]}) for number, texts in spelled.items())
+    whole = build_cohort(studies, ClinicalTable(rows), names)
+    assert len(whole.cases) == len(numbers) and sum(len(case.visits) for case in whole.cases) == len(studies)
+    sides = [split(whole, validation=0.3, salt="s"), folds(whole, count=count, salt="s")]
+    for parts in sides:
+        where = {case.pseudonym: {i for i, part in enumerate(parts) if case.pseudonym in {c.pseudonym for c in part.cases}} for case in whole.cases}
+        assert all(len(places) == 1 for places in where.values())
+        for texts in spelled.values():  # every spelling leads to the one side
+            assert len({frozenset(where[names.patient(text)]) for text in texts}) == 1
+        assert sorted(visit.series for part in parts for case in part.cases for visit in case.visits) == sorted(
+            visit.series for case in whole.cases for visit in case.visits
+        )
 
 
 def test_salt_changes_the_split() -> None:

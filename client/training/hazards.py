@@ -1,0 +1,28 @@
+"""What a network's outputs say: probabilities of classes, or of survival risks at the horizons, from the hazards of intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from shared_models.experiment import Data
+from shared_models.survival.hazards import risks_at
+
+
+def said_of(data: Data) -> Callable[[Tensor], Tensor]:
+    """Return what makes probabilities (n, classes) or risks (n, horizons) of logits, float64."""
+    return partial(risks, data=data) if data.target == "survival" else partial(torch.softmax, dim=1)
+
+
+def risks(logits: Tensor, *, data: Data) -> Tensor:
+    """Return P(event by each horizon), shape (n, horizons), from logits of the hazards, shape (n, intervals): it never falls with the horizon.
+
+    Examples
+    --------
+    >>> risks(torch.zeros(1, 2).double(), data=Data.model_validate({"target": "survival", "horizons": [0.5, 1.0]})).tolist()
+    [[0.5, 0.75]]
+    """
+    return torch.from_numpy(risks_at(torch.sigmoid(logits).cpu().numpy(), data.intervals, data.horizons))

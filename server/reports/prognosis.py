@@ -1,0 +1,199 @@
+"""The pictures of a prognosis: survival by third of risk, AUC over time and ROC, calibration and net benefit at the horizons, hazard ratios."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from server.reports.plots import style_of
+from server.reports.record import Record
+from server.reports.survival import ratio_of
+from server.reports.wording import shown
+from shared_models.drawing import DASHES, Chart, nice_ticks
+
+ARMS = (("federated", "Federated"), ("pooled", "All data pooled"))
+WIDE, HIGH = 330, 290
+
+
+def panels(record: Record) -> dict[str, Any]:
+    """Return what the page of a prognosis shows, SVG and rows of tables; empty for any other run."""
+    drawn = {key: record.curves[key]["prognosis"] for key, _ in ARMS if "prognosis" in record.curves.get(key, {})}
+    if not drawn:
+        return {}
+    unit = str(record.metrics.get("time_unit") or "time")
+    titles = dict(ARMS)
+    ratios = hazard_rows(record.metrics.get("hazards") or {})
+    return {
+        "survival": [{"title": titles[key], "svg": thirds_chart(key, found["thirds"], unit)} for key, found in drawn.items()],
+        "at_risk": {titles[key]: found["thirds"] for key, found in drawn.items() if found["thirds"]},
+        "discrimination": [{"title": "AUC over time", "svg": auc_chart(drawn, unit)}, *_roc_panels(drawn, unit)],
+        "calibration": _panels_of(drawn, "calibration", calibration_chart, unit),
+        "decision": _panels_of(drawn, "decision", decision_chart, unit),
+        "hazards": forest_plot(ratios),
+        "ratios": ratios,
+    }
+
+
+def _panels_of(drawn: dict[str, Any], what: str, draw: Any, unit: str) -> list[dict[str, str]]:
+    horizons = list(dict.fromkeys(horizon for found in drawn.values() for horizon in found.get(what) or {}))
+    known = {horizon: {key: found[what][horizon] for key, found in drawn.items() if (found.get(what) or {}).get(horizon)} for horizon in horizons}
+    return [
+        {"title": f"By {horizon} {unit}", "svg": draw(f"plot-{what}-{number}", arms, horizon, unit)}
+        for number, (horizon, arms) in enumerate(known.items())
+        if arms
+    ]
+
+
+def thirds_chart(key: str, thirds: list[dict[str, Any]], unit: str) -> str:
+    """Draw the survival curves of the thirds of the risk as steps with their limits."""
+    last = thirds[0]["ticks"][-1] if thirds else 1.0
+    chart = Chart(WIDE + 60, HIGH, (0, last), (0, 1), left=50)
+    chart.axis_x(nice_ticks(0, last, 6), f"Time, {unit}")
+    chart.axis_y([0, 0.25, 0.5, 0.75, 1], "Share without the event")
+    for place, third in enumerate(thirds):
+        css, end = f"hue{place}", min(last, max(third["times"][-1], 0.0))
+        for part, dashes in (("low", "1 4"), ("high", "1 4"), ("survival", DASHES[place])):
+            xs, ys = _steps(third["times"], third[part], end)
+            chart.line(css if part == "survival" else f"{css} alone", xs, ys, dashes)
+        chart.label(f"tick {css}", chart.width - 14, chart.at_y(third["survival"][-1]) - 5, f"{third['name']} risk", text_anchor="end")
+    told = "; ".join(
+        f"{third['name']} risk: {third['events']} events among {third['n']}, {shown(third['survival'][-1])} at the end" for third in thirds
+    )
+    return chart.svg(f"plot-survival-{key}", "Survival by third of the predicted risk", f"{told}.")
+
+
+def _steps(times: list[float], values: list[float], end: float) -> tuple[list[float], list[float | None]]:
+    xs, ys = [times[0]], [values[0]]
+    for time, before, after in zip(times[1:], values, values[1:], strict=False):
+        xs += [time, time]
+        ys += [before, after]
+    return [*xs, end], [*ys, values[-1]]
+
+
+def auc_chart(drawn: dict[str, Any], unit: str) -> str:
+    """Draw AUC over time."""
+    last = max((time for found in drawn.values() for time in found["auc"]["times"]), default=1.0)
+    known = [value for found in drawn.values() for value in found["auc"]["values"] if value is not None]
+    ticks = nice_ticks(min([0.4, *known]), 1.0)
+    chart = Chart(WIDE, HIGH, (0, last), (ticks[0], ticks[-1]), left=50)
+    chart.axis_x(nice_ticks(0, last, 6), f"Time, {unit}")
+    chart.axis_y(ticks, "AUC")
+    chart.segment("chance", chart.at_x(0), chart.at_y(0.5), chart.at_x(last), chart.at_y(0.5))
+    for key, found in reversed(drawn.items()):
+        chart.line(style_of(key), found["auc"]["times"], found["auc"]["values"], "5 3" if key == "pooled" else "")
+    told = "; ".join(
+        f"{key} {shown(next((v for v in reversed(found['auc']['values']) if v is not None), None))} at the end" for key, found in drawn.items()
+    )
+    return chart.svg("plot-auc-time", "AUC over time", f"{told}.")
+
+
+def _roc_panels(drawn: dict[str, Any], unit: str) -> list[dict[str, str]]:
+    return _panels_of(drawn, "roc", roc_chart, unit)
+
+
+def roc_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
+    """Draw the ROC curves at a horizon."""
+    chart = Chart(WIDE, HIGH, (0, 1), (0, 1), left=50)
+    chart.axis_x([0, 0.5, 1], "1 − specificity")
+    chart.axis_y([0, 0.5, 1], "Sensitivity")
+    chart.segment("chance", chart.at_x(0), chart.at_y(0), chart.at_x(1), chart.at_y(1))
+    for key, found in reversed(arms.items()):
+        chart.line(style_of(key), found["fpr"], found["tpr"], "5 3" if key == "pooled" else "")
+    for place, (key, found) in enumerate(arms.items()):
+        chart.label(
+            f"value {style_of(key)}", chart.at_x(0.98), chart.at_y(0.06 + 0.07 * place), f"{dict(ARMS)[key]} {shown(found['auc'])}", text_anchor="end"
+        )
+    told = "; ".join(f"{dict(ARMS)[key]} {shown(found['auc'])}" for key, found in arms.items())
+    return chart.svg(name, f"ROC of the event by {horizon} {unit}", f"Area under the curve: {told}.")
+
+
+def calibration_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
+    """Draw the stated risk against the share seen, by bin."""
+    rows = [row for found in arms.values() for row in found["bins"]]
+    most = min(1.0, max([0.2, *(row["stated"] for row in rows), *(row["high"] for row in rows)]))
+    ticks = nice_ticks(0, most, 5)
+    chart = Chart(WIDE, HIGH, (0, ticks[-1]), (0, ticks[-1]), left=50)
+    chart.axis_x(ticks, "Stated risk")
+    chart.axis_y(ticks, "Had the event")
+    chart.segment("chance", chart.at_x(0), chart.at_y(0), chart.at_x(ticks[-1]), chart.at_y(ticks[-1]))
+    for key, found in reversed(arms.items()):
+        for row in found["bins"]:
+            x = chart.at_x(row["stated"])
+            chart.segment(f"whisker {key}", x, chart.at_y(row["low"]), x, chart.at_y(row["high"]))
+            chart.dot(
+                key, row["stated"], row["seen"], 4.5, f"{dict(ARMS)[key]}: stated {shown(row['stated'])}, seen {shown(row['seen'])}, {row['n']} cases"
+            )
+    told = "; ".join(f"{dict(ARMS)[key]}: stated {shown(found['stated'])} on average, seen {shown(found['seen'])}" for key, found in arms.items())
+    return chart.svg(name, f"Calibration of the risk by {horizon} {unit}", f"{told}.")
+
+
+def decision_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
+    """Draw the net benefit by threshold, floored a little below 0."""
+    best = max([0.05, *(value for found in arms.values() for value in (*found["model"], *found["all"]))])
+    ticks = nice_ticks(-0.05, best, 5)
+    first = next(iter(arms.values()))
+    xs = first["thresholds"]
+    chart = Chart(WIDE, HIGH, (0, nice_ticks(0, xs[-1], 4)[-1]), (ticks[0], ticks[-1]), left=54)
+    chart.axis_x(nice_ticks(0, xs[-1], 4), "Threshold of risk")
+    chart.axis_y(ticks, "Net benefit")
+    chart.segment("chance", chart.at_x(0), chart.at_y(0), chart.at_x(xs[-1]), chart.at_y(0))
+
+    def shown_part(values: list[float]) -> list[float | None]:
+        return [value if value >= ticks[0] else None for value in values]
+
+    chart.line("alone", xs, shown_part(first["all"]))
+    for key, found in reversed(arms.items()):
+        chart.line(style_of(key), xs, shown_part(found["model"]), "5 3" if key == "pooled" else "")
+    told = "; ".join(f"{dict(ARMS)[key]} at most {shown(max(found['model']))}" for key, found in arms.items())
+    return chart.svg(name, f"Net benefit of the risk by {horizon} {unit}", f"{told}; acting on all at most {shown(max(first['all']))}.")
+
+
+def hazard_rows(hazards: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each column with the hazard ratio of each arm, None where the data say nothing about it."""
+    rows = []
+    for number, name in enumerate(hazards.get("columns") or []):
+        row: dict[str, Any] = {key: ratio_of(hazards[key]["columns"], number) if key in hazards else None for key, _ in ARMS}
+        steady = hazards["federated"]["proportionality"]["p"][number]
+        rows.append({"name": name, **row, "p": row["federated"] and row["federated"]["p"], "steady": steady, "scale": hazards["scale"][number]})
+    return rows
+
+
+def forest_plot(rows: list[dict[str, Any]]) -> str:
+    """Draw the hazard ratios of one standard deviation, one column a line, on a logarithmic scale; empty without one."""
+    known = [(row, key, row[key]) for row in rows for key, _ in ARMS if row[key]]
+    if not known:
+        return ""
+
+    def log2(row: dict[str, Any], cell: dict[str, float], end: str) -> float:
+        return row["scale"] * math.log(cell[end]) / math.log(2)
+
+    ends = [max(-8.0, min(8.0, log2(row, cell, end))) for row, _, cell in known for end in ("low", "high")]
+    low, high = math.floor(min([-1.0, *ends])), math.ceil(max([1.0, *ends]))
+    step, top = 34, 10
+    chart = Chart(1000, top + step * len(rows) + 48, (low, high), (0, 1), left=260, right=190, top=top, bottom=48)
+    foot = chart.height - chart.bottom
+    for power in range(low, high + 1):
+        chart.segment("chance" if power == 0 else "grid", chart.at_x(power), top, chart.at_x(power), foot)
+        chart.label("tick", chart.at_x(power), foot + 15, f"{2.0**power:g}", text_anchor="middle")
+    chart.label(
+        "axis", (chart.left + chart.width - chart.right) / 2, chart.height - 6, "Hazard ratio of one standard deviation", text_anchor="middle"
+    )
+    for place, row in enumerate(rows):
+        middle = top + step * place + step / 2
+        chart.label("name", 250, middle + 4, row["name"] if len(row["name"]) < 34 else row["name"][:32] + "…", text_anchor="end")
+        for key, _ in ARMS:
+            cell, y = row[key], middle + (-5 if key == "federated" else 6)
+            if cell is None:
+                continue
+            left, right = (chart.at_x(max(low, min(high, log2(row, cell, end)))) for end in ("low", "high"))
+            chart.segment(f"whisker {key}", left, y, right, y)
+            x = chart.at_x(max(low, min(high, log2(row, cell, "ratio"))))
+            if key == "federated":
+                chart.add("circle", f"mark {key}", cx=x, cy=y, r=5.5)
+                text = " ".join(f"{2 ** log2(row, cell, end):.2f}" for end in ("ratio",))
+                span = f"{2 ** log2(row, cell, 'low'):.2f} to {2 ** log2(row, cell, 'high'):.2f}"
+                chart.label(f"value {key}", chart.width - 176, middle + 4, f"{text} ({span})")
+            else:
+                chart.add("rect", f"mark {key}", x=x - 4, y=y - 4, width=8, height=8)
+    told = "; ".join(f"{row['name']} {2 ** log2(row, row['federated'], 'ratio'):.2f}" for row in rows if row["federated"])
+    return chart.svg("plot-hazards", "Hazard ratios of one standard deviation", f"Federated: {told}.")

@@ -1,0 +1,73 @@
+"""The page of a prognosis: whole, with the numbers of its files, with and without risks."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.reports.prognosis import forest_plot, hazard_rows
+from server.reports.report import write_report
+from shared_models.core.files import write_json
+from shared_models.metrics.prognosis import score_prognosis
+from shared_models.metrics.prognosis_curves import describe_prognosis
+
+HORIZONS = [1.0, 3.0, 5.0]
+HAZARDS: dict[str, Any] = {
+    "columns": ["whole_haa_percent", "age"],
+    "scale": [6.0, 9.0],
+    "federated": {
+        "columns": {"coefficient": [0.1, None], "standard_error": [0.02, None], "z": [5.0, None]},
+        "proportionality": {"p": [0.4, None]},
+    },
+    "pooled": {"columns": {"coefficient": [0.1, 0.01], "standard_error": [0.02, 0.01], "z": [5.0, 1.0]}, "proportionality": {"p": [0.4, 0.2]}},
+}
+
+
+def write_run(folder: Path, *, absolute: bool) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    hazard = np.exp(rng.normal(size=60)) / 5
+    death, last = rng.exponential(1 / hazard), rng.uniform(0.3, 8, 60)
+    outcomes = np.column_stack([np.minimum(death, last), death <= last, np.zeros(60)])
+    risks = {"federated": 1 - np.exp(-hazard[:, None] * HORIZONS), "pooled": 1 - np.exp(-(hazard[:, None] ** 0.5) * HORIZONS)}
+    risks = risks if absolute else {name: np.log(rows[:, -1:]) for name, rows in risks.items()}
+    scored = {name: score_prognosis(outcomes, rows, HORIZONS, absolute=absolute, bootstrap=50) for name, rows in risks.items()}
+    metrics: dict[str, Any] = {
+        "experiment": "ssc", "target": "survival", "horizons": HORIZONS, "time_unit": "years", "case": "scan", "classes": [], "rounds": 3,
+        "data": {"kind": "phantom", "note": "Phantoms."}, "headline": "harrell_c",
+        "federated": {"held_out": scored["federated"], "sites": {"alpha": scored["pooled"], "beta": scored["federated"]}},
+        "pooled": {"held_out": scored["pooled"]}, "local_only": {"alpha": {"held_out": scored["pooled"]}},
+    }  # fmt: skip
+    write_json(folder / "metrics.json", metrics | ({} if absolute else {"hazards": HAZARDS}))
+    drawn = {name: {"n": 60, "prognosis": describe_prognosis(outcomes, rows, HORIZONS, absolute=absolute)} for name, rows in risks.items()}
+    write_json(folder / "curves.json", {name: {"held_out": one} for name, one in drawn.items()})
+    return metrics
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_page_shows_curves_and_numbers(tmp_path: Path, absolute: bool) -> None:
+    metrics = write_run(tmp_path, absolute=absolute)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    value = metrics["federated"]["held_out"]["harrell_c"]["value"]
+    assert f"{value:.3f}" in page and "Research use only" in page and "On 60 synthetic scans of a hospital" in page
+    assert "Numbers at risk, federated model" in page and "AUC at 3" in page and ("Brier score at 5" in page) == absolute
+    assert ("Decision curves" in page) == absolute and ("states no risks" in page) == ("Hazard ratios" in page) == (not absolute)
+    pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    titles = [ET.fromstring(one)[0].text or "" for one in pictures if "aria-labelledby" in one]  # noqa: S314  our own page
+    assert sum(title.startswith(("ROC of the event", "Calibration of the risk", "Net benefit")) for title in titles) == (9 if absolute else 3)
+    assert len(set(re.findall(r'<title id="([^"]+)"', page))) == len(re.findall(r'<title id="', page))
+    assert "It tells apart" not in page and "nan" not in page.lower().replace("finance", "")
+
+
+def test_hazard_ratios_stand_where_they_belong() -> None:
+    rows = hazard_rows(HAZARDS)
+    assert rows[0]["federated"]["ratio"] == pytest.approx(np.exp(0.1)) and rows[1]["federated"] is None and rows[1]["pooled"]["p"] < 0.4
+    plot = ET.fromstring(forest_plot(rows))  # noqa: S314  our own picture
+    words = [text.text or "" for text in plot.iter("text")]
+    assert f"{np.exp(0.6):.2f} ({np.exp(6 * (0.1 - 1.96 * 0.02)):.2f} to {np.exp(6 * (0.1 + 1.96 * 0.02)):.2f})" in words
+    assert len(list(plot.iter("circle"))) == 1 and len(list(plot.iter("rect"))) == 2
+    assert forest_plot(hazard_rows({})) == ""
