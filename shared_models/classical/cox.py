@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from shared_models.blocks.moments import Scaler, check_semidefinite, total_of
-from shared_models.blocks.partial_likelihood import Ties, by_event_time
+from shared_models.blocks.partial_likelihood import Ties, by_event_time, partial_likelihood
+from shared_models.blocks.profile_ends import UNKNOWN, first_ends, next_ends
 from shared_models.blocks.spec import ModelSpec
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
@@ -28,28 +29,36 @@ class Cox:
     Round 1 sums counts, values and squares for the scaler. Each later round sums likelihood, gradient and information at the current
     coefficients; the server takes a Newton step, or goes half the way back where the last one has made the likelihood smaller. Gradient and
     information are also summed times the clock: whether a hazard ratio changes with time is told by the same rounds (`proportionality`).
+    With `profile`, once Newton's steps have become nothing, further rounds sum the same at the ends of the profile-likelihood intervals of all
+    coefficients (`shared_models.survival.profile`).
     """
 
-    def __init__(self, columns: int, ties: Ties, ridge: float, clock: Clock) -> None:
+    def __init__(self, columns: int, ties: Ties, ridge: float, clock: Clock, profile: bool = False) -> None:
         self.columns, self.ridge, self.scaler = columns, ridge, Scaler(columns)
         self.ties: Ties = ties
         self.clock = CLOCKS[clock]
+        self.profile = profile
 
     def start(self, *, seed: int) -> State:
         """Return zero coefficients and an empty scaler.
 
-        `ready` is 0 until the scaler is known and 2 once a likelihood is; `best` are the coefficients of the largest likelihood so far,
-        `information` is that at `best`, and so are the sums over the clock: `drift` of the gradient, `cross` and `square` of the information
-        times clock and its square. All count in standard deviations of the columns.
+        `ready` is 0 until the scaler is known, 2 once a likelihood is, and 3 while the ends of intervals are looked for. `best` are the coefficients
+        of the largest likelihood so far, `information` is that at `best`, and so are the sums over the clock: `drift` of the gradient, `cross` and
+        `square` of the information times clock and its square. All count in standard deviations of the columns. `ends` are the coefficients where
+        each lower, then each upper end is looked for, `misses` what they missed by, `patients` how many the largest likelihood is of.
         """
         del seed
         p = self.columns
         known = {"coefficients": np.zeros(p), "best": np.zeros(p), "likelihood": np.zeros(1), "information": np.zeros((p, p))}
-        return {**self.scaler.start(), **known, "drift": np.zeros(p), "cross": np.zeros((p, p)), "square": np.zeros((p, p))}
+        known |= {"drift": np.zeros(p), "cross": np.zeros((p, p)), "square": np.zeros((p, p))}
+        ends = {"ends": np.zeros((2 * p, p)), "misses": np.full(2 * p, UNKNOWN), "patients": np.zeros(1)} if self.profile else {}
+        return {**self.scaler.start(), **known, **ends}
 
     def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int) -> State:
         """Return one site's sums over x (n, columns) and y (n, 3): time, event and, where sites were put together, stratum."""
         del seed
+        if state["ready"][0] > 2:
+            return self._at_ends(state, x, y)
         p = self.columns
         sums = {**self.scaler.sums(x), "likelihood": np.zeros(1), "gradient": np.zeros(p), "information": np.zeros((p, p))}
         sums |= {"drift": np.zeros(p), "cross": np.zeros((p, p)), "square": np.zeros((p, p))}
@@ -69,12 +78,27 @@ class Cox:
                 sums["square"] += now * now * bend
         return sums
 
+    def _at_ends(self, state: State, x: np.ndarray, y: np.ndarray) -> State:
+        p, ends = self.columns, state["ends"]
+        sums = {"n": np.array([float(len(x))]), "values": np.zeros(2 * p), "slopes": np.zeros((2 * p, p)), "bends": np.zeros((2 * p, p, p))}
+        outcome, scaled = np.asarray(y, np.float64).reshape(len(x), 3), self.scaler.scaled(state, x)
+        for stratum in np.unique(outcome[:, 2]):
+            rows = outcome[:, 2] == stratum
+            for number, end in enumerate(ends):
+                found = partial_likelihood(scaled[rows], outcome[rows, 0], outcome[rows, 1], end, ties=self.ties)
+                sums["values"][number] += found[0]
+                sums["slopes"][number] += found[1]
+                sums["bends"][number] += (found[2] + found[2].T) / 2
+        return sums
+
     def combine(self, state: State, contributions: list[State], weights: list[float]) -> State:
         """Set the scaler (first round), or take one safeguarded Newton step."""
         del weights
         total = total_of(contributions)
         if not state["ready"][0]:
             return self.scaler.found(state, total)
+        if state["ready"][0] > 2:
+            return self._ends_moved(state, total)
         here = state["coefficients"]
         value = float(total["likelihood"][0]) - 0.5 * self.ridge * float(here @ here)
         best = float(state["likelihood"][0])
@@ -85,17 +109,29 @@ class Cox:
         step = np.linalg.lstsq(bend, total["gradient"] - self.ridge * here, rcond=1e-12)[0]
         known = {"best": here, "likelihood": np.array([value]), "information": bend, "ready": np.full(1, 2.0)}
         known |= {name: total[name] for name in ("drift", "cross", "square")}
+        if self.profile and float(step @ bend @ step) < 1e-12:
+            known |= {"ready": np.full(1, 3.0), "ends": first_ends(here, bend), "patients": total["n"].copy()}
         return {**state, **known, "coefficients": here + step}
+
+    def _ends_moved(self, state: State, total: State) -> State:
+        if total["n"][0] != state["patients"][0]:
+            return state  # of other patients than the largest likelihood: the two cannot be compared
+        ends = state["ends"]
+        values = total["values"] - 0.5 * self.ridge * (ends**2).sum(1)
+        slopes, bends = total["slopes"] - self.ridge * ends, total["bends"] + self.ridge * np.eye(self.columns)
+        following, misses = next_ends(ends, float(state["likelihood"][0]), values, slopes, bends)
+        return {**state, "ends": following, "misses": misses}
 
     def check(self, contribution: State, state: State) -> None:
         """Refuse sums of another shape, sums that are not finite, counts and likelihoods that cannot be, and an information that is none."""
         same_layout(contribution, self.contribution(state, np.zeros((0, self.columns)), np.zeros((0, 3)), seed=0))
-        if not is_finite(contribution) or contribution["n"][0] < 0 or (contribution["squares"] < 0).any():
+        if not is_finite(contribution) or contribution["n"][0] < 0 or (contribution.get("squares", np.zeros(1)) < 0).any():
             raise BadState("sums must be finite and counts positive")
-        if contribution["likelihood"][0] > 1e-9:
+        if (contribution["values" if "values" in contribution else "likelihood"] > 1e-9).any():
             raise BadState("a partial likelihood is a product of shares")
-        for name in ("information", "cross", "square"):  # the clock is never negative
-            check_semidefinite(contribution[name], what="an information")
+        # The clock is never negative.
+        for bend in (*contribution.get("bends", ()), *(contribution[name] for name in ("information", "cross", "square") if name in contribution)):
+            check_semidefinite(bend, what="an information")
 
     def predict(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return the logarithm of the hazard relative to a patient of mean columns, shape (n, 1): higher is worse."""
@@ -142,7 +178,15 @@ def proportionality(state: State) -> dict[str, np.ndarray]:
     return {"chi2": single, "p": chi2.sf(single, 1), "all_chi2": together, "all_p": chi2.sf(together, max(1, int(told.sum())))}
 
 
-def cox(inputs: int, outputs: int, *, ties: Ties = "efron", ridge: Annotated[float, Field(ge=0, le=1e6)] = 0.0, clock: Clock = "identity") -> Cox:
+def cox(
+    inputs: int,
+    outputs: int,
+    *,
+    ties: Ties = "efron",
+    ridge: Annotated[float, Field(ge=0, le=1e6)] = 0.0,
+    clock: Clock = "identity",
+    profile: bool = False,
+) -> Cox:
     """Build Cox's proportional hazards over `inputs` columns; the target is survival (``data.target = "survival"``).
 
     Parameters
@@ -153,6 +197,8 @@ def cox(inputs: int, outputs: int, *, ties: Ties = "efron", ridge: Annotated[flo
         Penalty ``ridge/2 * |coefficients|^2`` on standardised columns; 0 is the plain partial likelihood.
     clock : str
         How time enters the check of proportional hazards: ``identity``, or ``log`` for ln(1 + t).
+    profile : bool
+        Find profile-likelihood intervals in the rounds that are left once the coefficients stand still: some five more.
 
     Examples
     --------
@@ -166,7 +212,7 @@ def cox(inputs: int, outputs: int, *, ties: Ties = "efron", ridge: Annotated[flo
     [-0.32074]
     """
     del outputs
-    return Cox(inputs, ties, ridge, clock)
+    return Cox(inputs, ties, ridge, clock, profile)
 
 
 SPEC = ModelSpec(

@@ -113,9 +113,14 @@ class Forest:
             raise BadState("a tree's children must come after their parent and lie inside the tree")
         if (contribution["feature"] >= self.columns).any() or (contribution["feature"] < -1).any():
             raise BadState("a tree may compare only agreed columns", value=int(contribution["feature"].max()))
-        value = contribution["value"]
-        if not (np.isfinite(value).all() and np.isfinite(contribution["threshold"]).all() and (value >= 0).all() and (value <= 1.0001).all()):
-            raise BadState("a tree's class shares must lie in 0..1 and its thresholds be finite")
+        if not np.isfinite(contribution["threshold"]).all():
+            raise BadState("a tree's thresholds must be finite")
+        self.check_values(contribution["value"])
+
+    def check_values(self, value: np.ndarray) -> None:
+        """Refuse leaves that no patients can have made."""
+        if not (np.isfinite(value).all() and (value >= 0).all() and (value <= 1.0001).all()):
+            raise BadState("a tree's class shares must lie in 0..1")
 
     def predict(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return the mean class shares over all trees, shape (n, classes); uniform when there are no trees."""
