@@ -59,7 +59,8 @@ def cohort_of(site: Site, experiment: Experiment) -> Cohort:
         known = [(case, outcome_of(case, experiment.data)) for case in cohort.cases]
         return Cohort(tuple(replace(case, label=classes[outcome[0]]) for case, outcome in known if outcome is not None), classes)
     if experiment.data.target == "segmentation":  # of one class all: their split is by patient alone, whatever the diagnosis
-        drawn = [case for case in cohort.cases if experiment.data.annotation == "lung" or is_annotated(site.workspace / case.visits[0].prepared)]
+        anybody = experiment.data.annotation == "lung" or experiment.inputs.unlabelled is not None
+        drawn = [case for case in cohort.cases if anybody or is_annotated(site.workspace / case.visits[0].prepared)]
         return Cohort(tuple(replace(case, label=classes[0]) for case in drawn), classes)
     if experiment.data.target == "reconstruction":
         return Cohort(tuple(replace(case, label=classes[0]) for case in cohort.cases), classes)
@@ -124,6 +125,10 @@ def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -
         return table_records(site, experiment)[0]
     if experiment.data.target == "segmentation":
         return drawn_records(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
+    if experiment.data.annotation == "lung":
+        cases = cohort_of(site, experiment).cases
+        labels = [experiment.data.classes.index(str(case.label)) for case in cases]
+        return replace(drawn_records(cases, experiment, site.workspace, see=see), labels=np.array(labels, np.int64))
     return records_of(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
 
 

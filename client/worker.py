@@ -36,6 +36,7 @@ from client.training.device import training_on
 from client.training.fitter import round_seed
 from client.training.memory import Memory
 from client.training.personal_models import keep_beside
+from client.training.pseudo_labels import Checkpoints, with_pseudo_labels
 from client.training.records import Records
 from client.training.residual import pack_update
 from client.training.rule import Rule
@@ -134,6 +135,9 @@ class Worker:
         training, validation = self.records(experiment, job.state, fitting=fitting, phase=phase, round=job.round)
         # A judgement comes after its round: what the site has kept of that round is part of what is judged.
         memory = Memory(self.site.workspace / "strategy", self.site.site.name, job.run, job.round + (job.kind == "judge"), experiment.digest)
+        if job.kind == "fit":
+            checkpoints = Checkpoints(self.site.workspace / "checkpoints", memory.name)
+            training = with_pseudo_labels(experiment, phase, job.round, received, training, checkpoints)
         rule, factor = rule_of({name: value for name, value in job.rule.items() if name != "masks"}, job.extra, memory)
         own = self._personal(rule, settings, memory)
         # Every number about patients is spent privacy: under noise none leaves that the noise does not cover.

@@ -72,6 +72,8 @@ class Data(Section):
     ``patterns`` those that readers have drawn inside it, the first class being healthy lung. Its classes are names of `PATTERNS` and what `merge`
     makes of them (``{reticulation = "fibrosis", honeycombing = "fibrosis"}``); a pattern that is neither teaches nothing.
 
+    Target ``diagnosis`` with `annotation` ``lung`` hands the prepared lung mask to a network that finds the lungs itself before it names the class.
+
     Target ``reconstruction`` learns from images alone: every prepared patient takes part, with or without a label, and `classes` is left out.
     """
 
@@ -127,8 +129,8 @@ class Data(Section):
     @model_validator(mode="after")
     def _segmentation_fits(self) -> Data:
         if self.target != "segmentation":
-            if self.annotation is not None:
-                raise ValueError("annotation belongs to target = 'segmentation'; leave it out")
+            if self.annotation == "patterns" or (self.annotation and (self.target != "diagnosis" or self.kind != "studies")):
+                raise ValueError("annotation belongs to target = 'segmentation', and 'lung' to 'diagnosis' of studies too; leave it out")
             return self
         if self.kind != "studies":
             raise ValueError("target = 'segmentation' reads studies")
@@ -197,9 +199,13 @@ class Inputs(Section):
     unless `acquisition_columns` is set: they tell the hospital or the answer, and not the disease.
 
     With `pixel_mm` slices are whole, not cut around the lungs: spread over the whole series, on square pixels of that size, centred in `size`.
+
+    `unlabelled` is how many slices a network of patterns is shown besides, on which nobody has drawn: then patients and sites without any
+    drawing take part, too.
     """
 
     slices: Annotated[int, Field(ge=1, le=256)] = 12
+    unlabelled: Annotated[int, Field(ge=1, le=256)] | None = None
     size: Annotated[int, Field(ge=8, le=1024)] = 64
     pixel_mm: Annotated[float, Field(gt=0.2, le=20)] | None = None
     shape_zyx: tuple[Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)]] = (32, 48, 48)
@@ -257,6 +263,8 @@ class Train(Section):
     what is told rightly counts for less. `sampler` ``balanced`` draws the records of an epoch so that all classes of the site come equally often.
     `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision. `schedule` is the factor on the
     learning rate by round, a line of SCHEDULES: a name, or a table with its knobs; the first `warm_up` rounds rise to it.
+    `pseudo_labels`, of a stage after the first, is the share of slices without a drawing (``inputs.unlabelled``) that is learnt as the model of
+    the stage before has labelled it: those first on which that stage changed its mind least (ST++: Yang et al., CVPR 2022).
     """
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -272,6 +280,7 @@ class Train(Section):
     sampler: Literal["balanced"] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["full", "mixed"] = "full"
+    pseudo_labels: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @field_validator("schedule")
     @classmethod
@@ -445,8 +454,20 @@ class Experiment(Section):
     def _lungs_are_to_be_found(self) -> Experiment:
         if self.data.annotation == "lung" and (self.inputs.pixel_mm is None or self.inputs.mask_outside):
             raise ValueError("annotation = 'lung' needs inputs.pixel_mm, without mask_outside: slices cut around the lungs would tell where they are")
-        if self.data.target == "segmentation" and self.inputs.visits != "first":
-            raise ValueError("target = 'segmentation' reads the first visit: leave inputs.visits out")
+        if (self.data.target == "segmentation" or self.data.annotation) and self.inputs.visits != "first":
+            raise ValueError("target = 'segmentation' reads the first visit, and so does annotation: leave inputs.visits out")
+        if self.inputs.unlabelled is not None and self.data.annotation != "patterns":
+            raise ValueError("inputs.unlabelled is of slices on which nobody has drawn patterns: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _pseudo_labels_have_a_stage_before(self) -> Experiment:
+        first = self.stages[0].train.get("pseudo_labels") if self.stages else None
+        later = [stage.train.get("pseudo_labels") for stage in (self.stages or ())[1:]]
+        if self.train.pseudo_labels is not None or first is not None:
+            raise ValueError("pseudo_labels are those of the stage before: set it in stages after the first alone")
+        if any(share is not None for share in later) and self.inputs.unlabelled is None:
+            raise ValueError("pseudo_labels are of slices without a drawing: set inputs.unlabelled")
         return self
 
     @model_validator(mode="after")

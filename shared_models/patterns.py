@@ -18,3 +18,5 @@ PATTERNS: dict[str, int] = {
 }
 NOT_ANNOTATED = 255
 """The code of a voxel that nobody has looked at: it teaches nothing and is judged by nothing."""
+UNLABELLED = 254
+"""Of a target of training: lung that nobody has drawn on, on a slice that is shown all the same. It teaches no class; consistency is asked of it."""

@@ -113,6 +113,9 @@ def faults(experiment: Experiment) -> list[str]:
         found += _survival(experiment)
         if experiment.data.target in ("reconstruction", "survival") and experiment.calibration:
             found.append(f"calibration: {experiment.data.target} gives no probabilities of classes; leave [[calibration]] out")
+        if spec.maps != (experiment.data.target == "diagnosis" and experiment.data.annotation == "lung"):
+            what = f"{experiment.model.name!r} {'finds' if spec.maps else 'does not find'} the lungs before it names the class"
+            found.append(f"data.annotation: {what}; " + ('set annotation = "lung"' if spec.maps else "leave it out"))
         if experiment.privacy.unit == "site" and (spec.fit not in NETWORK_FITS or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
@@ -228,6 +231,8 @@ def _segmentation(experiment: Experiment) -> list[str]:
         found.append("statistics: a network that labels pixels sees images; 'landmarks' alone are of images")
     annotated = {**(experiment.simulation or {}).get("defaults", {})}.get("annotated", 0)
     hospitals = (experiment.simulation or {}).get("hospitals", ())
+    if experiment.inputs.unlabelled is not None:  # hospitals without drawings train, too; none is judged without them
+        hospitals = [hospital for hospital in hospitals if hospital.get("name") in (experiment.simulation or {}).get("held_out", ())]
     if experiment.data.annotation == "patterns" and (bare := [h.get("name") for h in hospitals if not h.get("annotated", annotated)]):
         found.append(f"simulation.hospitals: {bare} have no annotated slices; set annotated = 0.25 (1.0 where it is held out)")
     return found

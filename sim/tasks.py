@@ -16,6 +16,7 @@ from client.training import FITTERS, PREDICTORS, objective_loss
 from client.training.fitter import round_seed
 from client.training.memory import Memory
 from client.training.personal_models import beside
+from client.training.pseudo_labels import with_pseudo_labels
 from client.training.records import Records
 from client.training.resting import resting
 from client.training.rules import rule_of
@@ -144,6 +145,7 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
     model = None if spec.fit in NETWORK_FITS else build(settings.model, inputs=inputs_of(settings), outputs=settings.data.outputs)
     plain = settings.model_copy(update={"strategy": None, "calibration": None})
     state, steps = read_state(Path(start)), 0
+    received: dict[int, State] = {}
     for phase in phases_of(plain):
         if phase.number is not None:
             state = _fitted(phase, state, sites)
@@ -156,7 +158,8 @@ def train_alone(experiment: str, sites: list[str], start: str, out: str, name: s
             factor = learning_rate_factor(alone.train, number - phase.first + 1, phase.rounds)
             rule, _ = rule_of(strategy.rule, {})
             rule = resting(rule, alone, frozenset(phase.changed(state))) if phase.train_only else rule
-            fitted = FITTERS[spec.fit](alone, now, records, rule=rule, factor=factor, seed=round_seed(settings.seed, number, name))
+            taught = with_pseudo_labels(plain, phase, number, now, records, received)
+            fitted = FITTERS[spec.fit](alone, now, taught, rule=rule, factor=factor, seed=round_seed(settings.seed, number, name))
             steps += fitted.steps
             if spec.fit in NETWORK_FITS:
                 now = {**now, **{key: fitted.state[key] for key in phase.changed(state)}}

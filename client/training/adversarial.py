@@ -67,7 +67,8 @@ def fit_adversarial(
     """Play one round at one site and return the new weights of all players.
 
     A step is one turn of every player on the same batch, in the order of the network's `players`. A player none of whose weights is trained
-    (``train_only``) sits out. The loss that is told is the sum over the players, per patient.
+    (``train_only``) sits out, and so does one who learns targets where the records hold none. The loss that is told is the sum over the players,
+    per patient.
 
     Parameters
     ----------
@@ -116,7 +117,8 @@ def fit_adversarial(
     rule.lay_out(flat.parts, count)
     rule.start(flat.weights)
     own = {player: [weight for weight in game.get_submodule(player).parameters() if weight.requires_grad] for player in game.players}
-    if not (playing := [player for player in game.players if own[player]]):
+    taught = [player for player in game.players if records.targets is not None or player not in game.mapped]
+    if not (playing := [player for player in taught if own[player]]):
         raise BadState("train_only names weights of a player", value=list(game.players), remedy="name arrays that begin so")
     turns = Turns({player: make_optimiser() for player in playing}, places_of(flat, tuple(playing)))
     precision = {player: Precision(train.precision, device) for player in playing}
@@ -151,8 +153,9 @@ def fit_adversarial(
         chosen, order = order[: train.batch], order[train.batch :]
         batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32))
         batch, aims = augmented(batch, aims_of(records, chosen), augment, generator, unit_hu)
-        batch, aims, share = batch.to(device), aims.to(device), class_weight[torch.from_numpy(records.labels[chosen])] / len(chosen)
-        lost += sum(play(player, batch, aims, share.to(device)) for player in playing)
+        labels = torch.from_numpy(records.labels[chosen])
+        batch, aims, share = batch.to(device), {True: aims.to(device), False: labels.to(device)}, (class_weight[labels] / len(chosen)).to(device)
+        lost += sum(play(player, batch, aims[player in game.mapped], share) for player in playing)
         seen += len(chosen)
         if steps is not None and step < count:
             steps.after(step, functools.partial(_stand, flat, turns, generator, rule, precision, order, lost, seen))

@@ -17,6 +17,7 @@ from client.training.augment import Augmentation
 from client.training.device import Precision
 from client.training.records import Records
 from client.training.rule import Rule
+from shared_models.blocks.mean_teacher import SelfTaught
 from shared_models.blocks.spec import ModelSpec
 
 Objective = Callable[[Any, Tensor, Tensor], Tensor]
@@ -62,7 +63,9 @@ def own_losses(spec: ModelSpec, network: nn.Module, batch: Tensor, aims: Tensor,
     if objective is None:
         raise ValueError("this network has no objective")
     with precision.forward(), rule.watching(network):
-        output = network(batch)
+        output = network.losses(batch, aims) if isinstance(network, SelfTaught) and network.training else network(batch)
+    if isinstance(network, SelfTaught) and network.training:
+        return rule.loss(lambda given, truth: given)(output, aims)
     return rule.loss(lambda given, truth: objective(given, batch, truth))(in_full(output), aims)
 
 

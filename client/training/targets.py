@@ -12,11 +12,11 @@ from client.cases.cache import load
 from client.cases.cohort import Case
 from client.cases.prepared import Prepared
 from client.preprocessing.resample import nearest
-from client.training.records import Records, See, centred, lung_box, slices_at, spread, whole_pixels
+from client.training.records import Records, See, centred, lung_box, slice_numbers, slices_at, spread, whole_pixels
 from shared_models.core.arrays import Mask
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Data, Experiment, Inputs
-from shared_models.patterns import NOT_ANNOTATED, PATTERNS
+from shared_models.patterns import NOT_ANNOTATED, PATTERNS, UNLABELLED
 
 
 def class_map(prepared: Prepared, data: Data) -> Mask:
@@ -57,13 +57,39 @@ def slices_to_learn(prepared: Prepared, classes: Mask, inputs: Inputs, *, all_of
 
 def images_and_classes(prepared: Prepared, data: Data, inputs: Inputs, *, all_of_them: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return slices, float32 in 0..1, and their class numbers, uint8, both of shape (slices, size, size)."""
+    if inputs.unlabelled is not None and not all_of_them:
+        return with_unlabelled(prepared, data, inputs)
     classes = class_map(prepared, data)
     chosen = slices_to_learn(prepared, classes, inputs, all_of_them=all_of_them)
-    return slices_at(prepared, inputs, chosen), _classes_at(prepared, classes[chosen], inputs)
+    return slices_at(prepared, inputs, chosen), classes_at(prepared, classes[chosen], inputs)
 
 
-def _classes_at(prepared: Prepared, classes: Mask, inputs: Inputs) -> np.ndarray:
-    """Return class numbers on the pixels of `slices_at`: that of the voxel nearest to each pixel's centre."""
+def with_unlabelled(prepared: Prepared, data: Data, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Return `slices` drawn slices and after them `unlabelled` others, the lung of which is 254, shapes (slices + unlabelled, size, size).
+
+    Others are spread evenly over the lung slices on which nobody has drawn. A study that nobody has drawn on gives nothing but others.
+    """
+    chosen, known = shown_slices(prepared, data, inputs)
+    classes = known[chosen]
+    blank = (classes == NOT_ANNOTATED).all((1, 2))
+    classes[blank] = np.where(_mask_of(prepared)[chosen][blank] > 0, np.uint8(UNLABELLED), np.uint8(NOT_ANNOTATED))
+    return slices_at(prepared, inputs, chosen), classes_at(prepared, classes, inputs)
+
+
+def shown_slices(prepared: Prepared, data: Data, inputs: Inputs) -> tuple[np.ndarray, Mask]:
+    """Return the numbers of the slices that `with_unlabelled` shows, drawn ones first, and the class number of every voxel, 255 of a bare study."""
+    mask, count = _mask_of(prepared), inputs.unlabelled or 0
+    bare = np.full(mask.shape, NOT_ANNOTATED, np.uint8)
+    known = bare if prepared.annotation is None else class_map(prepared, data)
+    looked, lung = (known != NOT_ANNOTATED).any((1, 2)), np.unique(slice_numbers(mask, len(mask)))
+    others = lung[~looked[lung]] if (~looked[lung]).any() else lung
+    if not looked.any():
+        return others[spread(len(others), inputs.slices + count)], bare
+    return np.concatenate([slices_to_learn(prepared, known, inputs), others[spread(len(others), count)]]), known
+
+
+def classes_at(prepared: Prepared, classes: Mask, inputs: Inputs) -> np.ndarray:
+    """Return class numbers of slices (n, y, x) on the pixels of `slices_at`: that of the voxel nearest to each pixel's centre."""
     spacing = prepared.volume.spacing_mm[1:]
     if inputs.pixel_mm is not None:
         for axis in (1, 2):
@@ -85,7 +111,7 @@ def _mask_of(prepared: Prepared) -> Mask:
 
 def drawn_records(cases: Sequence[Case], experiment: Experiment, workspace: Path, *, see: See | None = None) -> Records:
     """Turn cases into records for a network that labels pixels: the first visit of each patient, with the class of every pixel as target."""
-    size, count = experiment.inputs.size, experiment.inputs.slices
+    size, count = experiment.inputs.size, experiment.inputs.slices + (experiment.inputs.unlabelled or 0)
     found = [images_and_classes(_seen(case, workspace, see), experiment.data, experiment.inputs) for case in cases]
     empty = np.zeros((0, count, size, size), np.float32)
     images = np.stack([image for image, _ in found]) if found else empty
@@ -94,8 +120,15 @@ def drawn_records(cases: Sequence[Case], experiment: Experiment, workspace: Path
 
 
 def drawn_study(case: Case, experiment: Experiment, workspace: Path, *, see: See | None = None) -> Records:
-    """Return every slice of a patient's first visit on which something is to be learnt, each as a record of its own: for a judgement."""
-    images, classes = images_and_classes(_seen(case, workspace, see), experiment.data, experiment.inputs, all_of_them=True)
+    """Return every slice of a patient's first visit on which something is to be learnt, each as a record of its own: for a judgement.
+
+    Where slices without a drawing are learnt from, a patient may have no other: nothing is judged by those.
+    """
+    prepared, size = _seen(case, workspace, see), experiment.inputs.size
+    if experiment.inputs.unlabelled is not None and prepared.annotation is None:
+        nothing = np.zeros((0, 1, size, size))
+        return Records(nothing.astype(np.float32), np.zeros(0, np.int64), (), targets=nothing.astype(np.uint8))
+    images, classes = images_and_classes(prepared, experiment.data, experiment.inputs, all_of_them=True)
     return Records(images[:, None], np.zeros(len(images), np.int64), (case.pseudonym,) * len(images), targets=classes[:, None])
 
 

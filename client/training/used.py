@@ -7,6 +7,7 @@ import functools
 import torch
 
 from shared_models.blocks.adversarial import Game
+from shared_models.blocks.mean_teacher import SelfTaught
 from shared_models.catalogue import build, inputs_of, spec_of
 from shared_models.core.arrays import State
 from shared_models.core.choices import Choice
@@ -45,11 +46,17 @@ def _used(choice: str, inputs: int, outputs: int, shape: tuple[int, ...]) -> fro
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build(chosen, inputs=inputs, outputs=outputs).train()
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights.add_(torch.randn_like(weights), alpha=1e-3)  # a mean of weights moves once they have moved
         before = {key: value.clone() for key, value in model.named_buffers()}
         batch = torch.rand(2, *shape)
-        aims = torch.zeros(2, *shape, dtype=torch.uint8) if spec.task == "segmentation" else torch.zeros(2, dtype=torch.long)
+        maps, labels = torch.zeros(2, *shape, dtype=torch.uint8), torch.zeros(2, dtype=torch.long)
+        aims = maps if spec.task == "segmentation" else labels
         if isinstance(model, Game):
-            output = torch.stack([model.loss_of(player, batch, aims) for player in model.players])
+            output = torch.stack([model.loss_of(player, batch, maps if player in model.mapped else labels) for player in model.players])
+        elif isinstance(model, SelfTaught):
+            output = model.losses(batch, aims)
         elif spec.objective is not None:
             output = spec.objective(model(batch), batch, aims)
         else:

@@ -13,14 +13,18 @@ class Game(nn.Module):
     ----------
     players : tuple of str
         Submodules in the order of their steps. Every weight belongs to one of them.
+    mapped : tuple of str
+        Players who learn the targets of the records, class numbers on the grid of the inputs; the others learn labels. Where the records hold no
+        targets these players rest.
     """
 
     players: tuple[str, ...] = ()
+    mapped: tuple[str, ...] = ()
 
     def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
         """Return what `player` loses on each record, shape (n,); noise is drawn from torch's global generator, as dropout is.
 
-        `labels` are class numbers (n,), or the targets of the records where they have any.
+        `labels` are class numbers (n,), or of players in `mapped` the targets of the records.
         """
         raise NotImplementedError(f"what {player!r} loses is for each game to say")
 

@@ -127,20 +127,22 @@ class MobileUNetEncoder(nn.Module):
         Length of the vector.
     least_px : int
         Smallest rows and columns.
+    refined : bool
+        Whether the refined pyramid's means are part of the vector.
     """
 
-    def __init__(self, inputs: int, width: int, pyramid: int, norm: Norm, features: int, *, least_px: int) -> None:
+    def __init__(self, inputs: int, width: int, pyramid: int, norm: Norm, features: int, *, least_px: int, refined: bool = True) -> None:
         super().__init__()
         self.scale = InputScale(inputs)
         self.features, channels = mobile_maps(inputs, width, norm)
         self.maps = nn.Identity()
-        self.pyramid = RefinedPyramid(channels[:-1], pyramid, norm)
+        self.pyramid = RefinedPyramid(channels[:-1], pyramid, norm) if refined else None
         ways = [channels[-1], *([pyramid] * (len(channels) - 3))]
         self.up = nn.ModuleList(
             nn.Sequential(_step(here + skip, here + skip, 3, norm, nn.ReLU, groups=here + skip), _step(here + skip, pyramid, 1, norm, nn.ReLU))
             for here, skip in zip(ways, channels[-3::-1], strict=True)
         )
-        self.neck = nn.Linear(channels[-1] + pyramid * len(channels), features)
+        self.neck = nn.Linear(channels[-1] + pyramid * (len(channels) if refined else 1), features)
         self.least_px = least_px
 
     def forward(self, slices: Tensor) -> Tensor:
@@ -153,4 +155,5 @@ class MobileUNetEncoder(nn.Module):
         bottleneck = here = self.maps(here)
         for step, skip in zip(self.up, levels[-2::-1], strict=True):
             here = step(torch.cat([interpolate(here, size=skip.shape[2:], mode="bilinear", align_corners=False), skip], dim=1))
-        return torch.relu(self.neck(torch.cat([bottleneck.mean((2, 3)), self.pyramid(levels), here.mean((2, 3))], dim=1)))
+        refined = [] if self.pyramid is None else [self.pyramid(levels)]
+        return torch.relu(self.neck(torch.cat([bottleneck.mean((2, 3)), *refined, here.mean((2, 3))], dim=1)))

@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from shared_models.blocks.layers import group_norm
 from shared_models.blocks.segmentation import overlap_loss
+from shared_models.patterns import UNLABELLED
 
 
 class MultiScale(nn.Module):
@@ -42,24 +43,43 @@ class PatchDiscriminator(nn.Module):
         return self.body(torch.cat([slices * 2 - 1, masks * 2 - 1], dim=1))
 
 
-def generator_loss(generator: nn.Module, discriminator: nn.Module, slices: Tensor, labels: Tensor, *, likeness: float = 100.0) -> Tensor:
+def generator_loss(
+    generator: nn.Module, discriminator: nn.Module, slices: Tensor, labels: Tensor, *, likeness: float = 100.0, fooling: float = 1.0
+) -> Tensor:
     """Return the generator's loss of each slice, shape (n,): fool the discriminator, and be like the true mask.
 
-    ``BCE(D(x, G(x)), 1) + likeness * |y - G(x)| + Dice and cross-entropy``; the discriminator's weights get gradients too, which the caller drops.
+    ``fooling BCE(D(x, G(x)), 1) + likeness |y - G(x)| + Dice and cross-entropy``; the discriminator's weights get gradients too, which the caller
+    drops. Pixels whose label is 254 or 255 are left out: the mask is 0 there, drawn or true.
+
+    Parameters
+    ----------
+    generator, discriminator : nn.Module
+        The players.
+    slices : Tensor, shape (n, inputs, y, x)
+    labels : Tensor of whole numbers, shape (n, y, x)
+    likeness, fooling : float
+        Weights of the terms (100 and 1 in the paper); without `fooling` the discriminator is not asked.
     """
-    logits = generator(slices)
-    drawn, true = logits.softmax(1), one_hot(labels, logits.shape[1]).movedim(3, 1).to(logits.dtype)
-    judged = discriminator(slices, drawn)
-    fooled = binary_cross_entropy_with_logits(judged, torch.ones_like(judged), reduction="none").mean((1, 2, 3))
-    return fooled + likeness * (drawn - true).abs().mean((1, 2, 3)) + overlap_loss(logits, labels)
+    logits, known = generator(slices).float(), labels < UNLABELLED
+    drawn, true = logits.softmax(1) * known[:, None], _shares(labels, known, logits.shape[1])
+    lost = likeness * (drawn - true).abs().mean((1, 2, 3)) + overlap_loss(logits, labels)
+    if not fooling:
+        return lost
+    judged = discriminator(slices, drawn).float()
+    return lost + fooling * binary_cross_entropy_with_logits(judged, torch.ones_like(judged), reduction="none").mean((1, 2, 3))
 
 
 def discriminator_loss(generator: nn.Module, discriminator: nn.Module, slices: Tensor, labels: Tensor) -> Tensor:
     """Return the discriminator's loss of each slice, shape (n,): true masks are true, drawn ones are not."""
+    known = labels < UNLABELLED
     with torch.no_grad():
-        drawn = generator(slices).softmax(1)
-    real = discriminator(slices, one_hot(labels, drawn.shape[1]).movedim(3, 1).to(drawn.dtype))
-    fake = discriminator(slices, drawn)
+        drawn = generator(slices).float().softmax(1) * known[:, None]
+    real = discriminator(slices, _shares(labels, known, drawn.shape[1])).float()
+    fake = discriminator(slices, drawn).float()
     yes = binary_cross_entropy_with_logits(real, torch.ones_like(real), reduction="none").mean((1, 2, 3))
     no = binary_cross_entropy_with_logits(fake, torch.zeros_like(fake), reduction="none").mean((1, 2, 3))
     return (yes + no) / 2
+
+
+def _shares(labels: Tensor, known: Tensor, classes: int) -> Tensor:
+    return one_hot(labels.long() * known, classes).movedim(3, 1).float() * known[:, None]

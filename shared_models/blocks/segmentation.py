@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared_models.patterns import NOT_ANNOTATED
+from shared_models.patterns import UNLABELLED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,8 +71,8 @@ def padded(slices: Tensor, stride: int) -> Tensor:
 def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return cross-entropy plus one minus the mean Dice of the classes but the first, for each record.
 
-    A class that neither the record nor the prediction holds counts as a Dice of 1 (smoothed by 1 pixel). Pixels with the label 255 are not
-    annotated: they have no part in either term, nor any gradient.
+    A class that neither the record nor the prediction holds counts as a Dice of 1 (smoothed by 1 pixel). Pixels with the label 254 or 255 are
+    not annotated: they have no part in either term, nor any gradient.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     from torch.nn import functional
 
-    known = labels != NOT_ANNOTATED
+    known = labels < UNLABELLED
     labels = labels.long() * known
     entropy = functional.cross_entropy(logits, labels, reduction="none") * known
     counts = known.flatten(1).sum(1)

@@ -77,6 +77,8 @@ class ModelSpec:
     """Whether the first logit is 0 whatever is seen: the others say how a class compares with the first, and none can be a hazard."""
     draws: bool = False
     """Whether its generator draws records from noise (`draw`): sites then check whether it repeats their patients."""
+    maps: bool = False
+    """Whether players of it learn the lungs of each slice beside the label (``data.annotation = "lung"``)."""
     tells_classes: bool = False
     """Whether its sums tell, in clear, how many patients a class has: a site then trains without classes of too few."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -62,16 +63,18 @@ class NestedUNet(nn.Module):
         Channels and classes.
     widths : tuple of int
         Channels of each level.
+    block : callable
+        ``block(inputs, outputs)``: the convolutions of a node.
     """
 
-    def __init__(self, inputs: int, outputs: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, outputs: int, widths: tuple[int, ...], block: Callable[[int, int], nn.Module] = double_convolution) -> None:
         super().__init__()
         self.levels = len(widths)
         nodes: dict[str, nn.Module] = {}
         for i, width in enumerate(widths):
-            nodes[f"{i}_0"] = double_convolution(inputs if i == 0 else widths[i - 1], width)
+            nodes[f"{i}_0"] = block(inputs if i == 0 else widths[i - 1], width)
             for j in range(1, self.levels - i):
-                nodes[f"{i}_{j}"] = double_convolution(j * width + widths[i + 1], width)
+                nodes[f"{i}_{j}"] = block(j * width + widths[i + 1], width)
         self.nodes = nn.ModuleDict(nodes)
         self.heads = nn.ModuleList(nn.Conv2d(widths[0], outputs, 1) for _ in range(self.levels - 1))
 

@@ -17,7 +17,7 @@ from shared_models.core.errors import BadInput
 from shared_models.metrics.agreement import bland_altman, concordance
 from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
 from shared_models.metrics.spec import Counts, MetricSpec, Rows, mean_of_defined, number, ones, ratio
-from shared_models.patterns import NOT_ANNOTATED
+from shared_models.patterns import UNLABELLED
 
 
 def dice(mask: Mask, truth: Mask, *, label: int = 1) -> float | None:
@@ -53,14 +53,14 @@ def _voxels(mask: Mask, truth: Mask, label: int) -> tuple[np.ndarray, np.ndarray
 
 
 def pixel_table(truth: NDArray[Any], found: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Return how many pixels of each class (rows) were called what (columns); pixels that are not annotated (255) are left out.
+    """Return how many pixels of each class (rows) were called what (columns); pixels that nobody has drawn on (254, 255) are left out.
 
     Examples
     --------
     >>> pixel_table(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2).tolist()
     [[1, 0], [1, 1]]
     """
-    known = truth != NOT_ANNOTATED
+    known = truth < UNLABELLED
     pairs = truth[known].astype(np.int64) * classes + found[known]
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 

@@ -4,6 +4,7 @@ from shared_models.blocks.spec import ModelSpec
 from shared_models.networks import (
     alexnet,
     attention_cnn,
+    cgan_lung_svm,
     compact_vgg,
     dcgan,
     densenet,
@@ -22,6 +23,7 @@ from shared_models.networks import (
     multimodal,
     patch_cnn,
     pmff_net,
+    rapnet_pipeline,
     resnet,
     resnet50,
     swin_unetr,
@@ -50,6 +52,8 @@ NETWORKS: dict[str, ModelSpec] = {
     "dcgan": dcgan.SPEC,
     "mufinet_dcgan": mufinet_dcgan.SPEC,
     "mufinet_enhanced": mufinet_enhanced.SPEC,
+    "cgan_lung_svm": cgan_lung_svm.SPEC,
+    "rapnet_pipeline": rapnet_pipeline.SPEC,
     # volumes
     "densenet121": densenet.SPEC,
     "resnet18": resnet.SPEC,

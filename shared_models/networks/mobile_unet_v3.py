@@ -23,6 +23,7 @@ def mobile_unet_v3(
     norm: Norm = "group",
     features: Features = 256,
     dropout: Dropout = 0.2,
+    refined: bool = True,
 ) -> nn.Module:
     """Build MobileNetV3-Small with an attention pyramid and a light decoder over slices (n, k, y, x), lifted to patients by a bag.
 
@@ -42,6 +43,8 @@ def mobile_unet_v3(
         Length of a slice's vector in the bag.
     dropout : float
         Of the pooled vector while training.
+    refined : bool
+        Whether the attention pyramid enters a slice's vector.
 
     Examples
     --------
@@ -52,7 +55,7 @@ def mobile_unet_v3(
     from shared_models.blocks.bags import AttentionBag
     from shared_models.blocks.mobile_maps import MobileUNetEncoder
 
-    encoder = MobileUNetEncoder(inputs, width, pyramid, norm, features, least_px=SPEC.least_px)
+    encoder = MobileUNetEncoder(inputs, width, pyramid, norm, features, least_px=SPEC.least_px, refined=refined)
     return AttentionBag(encoder, features, outputs, dropout, position=True)
 
 

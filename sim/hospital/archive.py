@@ -101,15 +101,28 @@ def _write_annotation(path: Path, phantom: Phantom, scanned: Scan, share: float)
     """Write what a reader would draw: the planted patterns, on slices spread evenly over the lung."""
     labels = at_scan(phantom.labels, phantom, scanned)
     lung = np.flatnonzero(at_scan(phantom.lung, phantom, scanned).any((1, 2)))
-    looked = lung[
-        np.unique(np.round(np.linspace(0, len(lung) - 1, max(1, round(share * len(lung)))) if share < 1 else np.arange(len(lung))).astype(int))
-    ]
+    looked = lung[readers_slices(len(lung), share)]
     drawn = np.full_like(labels, NOT_ANNOTATED)
     drawn[looked] = labels[looked]
     z_mm, y_mm, x_mm = scanned.axes_mm()
     path.parent.mkdir(parents=True, exist_ok=True)
     down = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # a scan runs from head to feet
     write_label_map(path, drawn, scanned.spacing_mm, np.array([x_mm[0], y_mm[0], -z_mm[0]]), down)
+
+
+def readers_slices(there: int, share: float) -> np.ndarray:
+    """Return which of `there` lung slices a reader outlines: evenly spread and both ends among them; of one or two alone, not the ends.
+
+    Examples
+    --------
+    >>> readers_slices(21, 0.05).tolist(), readers_slices(21, 0.1).tolist(), readers_slices(21, 0.2).tolist()
+    ([10], [5, 15], [0, 7, 13, 20])
+    """
+    if share >= 1:
+        return np.arange(there)
+    count = max(1, round(share * there))
+    places = np.linspace(0, there - 1, count) if count > 2 else (np.arange(count) + 0.5) * (there - 1) / count
+    return np.unique(np.round(places).astype(int))
 
 
 def _write_masks(path: Path, phantom: Phantom, scanned: Scan) -> None:

@@ -31,7 +31,7 @@ SITES = {"alpha": ("A", 20), "beta": ("B", 20), "gamma": ("C", 20), "delta": ("E
 GRID_MM, RESOLUTION = 4.0, 5.0
 
 
-def without(key: str, off: str, metric: str, *, seeds: int, says: str, least: float) -> Criterion:
+def without(key: str, off: str, metric: str, *, seeds: int, says: str, least: float | None) -> Criterion:
     """Ask that a setting makes a metric of unseen patients better: how much better it is with the setting, mean over seeds of training.
 
     Parameters
@@ -44,8 +44,8 @@ def without(key: str, off: str, metric: str, *, seeds: int, says: str, least: fl
         Runs of each.
     says : str
         What the figure is.
-    least : float
-        Bound of the gain.
+    least : float or None
+        Bound of the gain; None only tells it.
     """
 
     def figure(ran: Ran) -> float | None:

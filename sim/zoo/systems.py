@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from sim.experiments import shipped
 from sim.zoo.ablations import place_matters, without
 from sim.zoo.criteria import Criterion, learnt, metric, on_disease, over_density, told
+from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, lungs_found
 from sim.zoo.prognosis import near_planted, planted_ratio
+from sim.zoo.sparse_labels import SPARSE
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ SMOOTHING = (
 )
 """S14: smoothing lowers the calibration error and costs less than 0.01 of AUROC."""
 
+STAGES = (
+    without("model.cut", "false", "macro_f1", seeds=1, says="macro F1 with the lungs cut out minus without", least=None),
+    without("model.refined", "false", "macro_f1", seeds=1, says="macro F1 with the attention pyramid minus without", least=None),
+    without("model.scales", "false", "macro_f1", seeds=1, says="macro F1 with several scales in the U-Net++ minus without", least=None),
+)
+"""S16: its table of stages, each taken away."""
+ADVERSARY = without("model.fooling", "0.0", "macro_f1", seeds=1, says="macro F1 with the discriminator minus without", least=None)
+"""S11: both are run, and the difference is told."""
+
 SYSTEMS: dict[str, System] = {
     "mufinet": System("4 patterns, slices", (over_density(0.0),)),
     "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), on_disease("grad_cam"), learnt("grad_cam"))),
@@ -50,6 +61,9 @@ SYSTEMS: dict[str, System] = {
     "ssc_mortality_densenet": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_swin": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_radiomics": System("survival, radiomics", (told("harrell_c"), near_planted("auc_at_3"))),
+    "esseg_ild": System("4 patterns of pixels, slices", SPARSE),
+    "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), OVER_THRESHOLD, ADVERSARY)),
+    "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), FIRST_HEAD, *STAGES)),
 }
 
 

@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_named(setting: str, words: str, tmp_path: Path) ->
     ],
 )
 def test_what_the_schema_refuses(setting: str, words: str, tmp_path: Path) -> None:
-    settings = [setting, "data.annotation=lung"] if "diagnosis" in setting else [setting]
+    settings = [setting, "data.annotation=patterns"] if "diagnosis" in setting else [setting]
     with pytest.raises(BadExperiment, match="annotation belongs to" if words == "nothing" else words):
         experiment(tmp_path, settings)
 

@@ -34,6 +34,8 @@ SYSTEMS = [
     "compact_vgg",
     "mobile_unet",
     "transfer_zoo",
+    "cgan_lung_svm",
+    "rapnet_pipeline",
     "uip_detector",
     "multimodal_ild",
 ]
@@ -95,7 +97,8 @@ def test_a_recipe_takes_a_step_on_a_gpu(name: str, precision: str) -> None:
     experiment = load_checked(name, [f"train.precision={precision}", "train.steps=1"])
     rng, count = np.random.default_rng(0), 2 * len(experiment.data.classes)
     inputs = rng.random((count, *record_shape(experiment)), np.float32)
-    records = Records(inputs, np.arange(count) % len(experiment.data.classes), tuple(map(str, range(count))))
+    maps = rng.integers(0, 2, inputs.shape).astype(np.uint8) if experiment.data.annotation else None
+    records = Records(inputs, np.arange(count) % len(experiment.data.classes), tuple(map(str, range(count))), targets=maps)
     state = initial_state(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes), seed=0)
     with training_on("cuda"):
         fitted = FITTERS[spec_of(experiment.model).fit](experiment, state, records, rule=Plain(), factor=1.0, seed=0)

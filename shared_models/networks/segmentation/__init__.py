@@ -2,7 +2,7 @@
 
 from shared_models.blocks.segmentation import SegmentationSpec
 from shared_models.blocks.spec import ModelSpec
-from shared_models.networks.segmentation import hrnet, pix2pix, unet, unet_plus_plus
+from shared_models.networks.segmentation import hrnet, mean_teacher, pix2pix, unet, unet_plus_plus
 from shared_models.networks.segmentation.slicewise import slicewise
 
 SEGMENTATION_NETWORKS: dict[str, SegmentationSpec] = {
@@ -12,5 +12,7 @@ SEGMENTATION_NETWORKS: dict[str, SegmentationSpec] = {
     "pix2pix": pix2pix.SPEC,
 }
 
-TRAINED_SEGMENTERS: dict[str, ModelSpec] = {name: slicewise(SEGMENTATION_NETWORKS[name]) for name in ("unet", "unet_plus_plus", "hrnet")}
+TRAINED_SEGMENTERS: dict[str, ModelSpec] = {name: slicewise(SEGMENTATION_NETWORKS[name]) for name in ("unet", "unet_plus_plus", "hrnet")} | {
+    "mean_teacher": mean_teacher.SPEC,
+}
 """Those that an experiment can train alone: lines of MODELS."""

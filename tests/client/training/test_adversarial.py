@@ -47,7 +47,13 @@ def records_of(count: int = 6) -> Records:
     rng = np.random.default_rng(1)
     y = np.arange(count) % 2
     x = (rng.uniform(0, 0.5, (count, 2, 16, 16)) + 0.4 * y[:, None, None, None]).astype(np.float32)
-    return Records(x, y, tuple(map(str, range(count))))
+    maps = (x > np.median(x) if count else x).astype(np.uint8)
+    return Records(x, y, tuple(map(str, range(count))), targets=maps)
+
+
+def aims_for(network: Game, player: str, records: Records) -> torch.Tensor:
+    assert records.targets is not None
+    return torch.from_numpy(records.targets if player in network.mapped else records.labels)
 
 
 def start(experiment: Experiment) -> State:
@@ -71,7 +77,8 @@ class TestGame:
         network = build(experiment.model, inputs=1, outputs=2)
         assert isinstance(network, Game)
         assert {key.partition(".")[0] for key in start(experiment)} == set(network.players)
-        losses = [network.loss_of(player, torch.from_numpy(records_of().inputs), torch.from_numpy(records_of().labels)) for player in network.players]
+        records = records_of()
+        losses = [network.loss_of(player, torch.from_numpy(records.inputs), aims_for(network, player, records)) for player in network.players]
         assert all(loss.shape == (6,) and bool((loss.detach() >= 0).all()) for loss in losses)
 
     def test_a_round_is_each_player_in_turn_with_an_optimiser_of_its_own(self, name: str) -> None:
@@ -86,10 +93,10 @@ class TestGame:
         }
         for _ in range(2):
             chosen = torch.randperm(6, generator=shuffle).tolist()
-            batch, labels = torch.from_numpy(records.inputs[chosen]), torch.from_numpy(records.labels[chosen])
+            taken = records.take(chosen)
             for player in network.players:
                 network.zero_grad()
-                network.loss_of(player, batch, labels).mean().backward()
+                network.loss_of(player, torch.from_numpy(taken.inputs), aims_for(network, player, taken)).mean().backward()
                 optimisers[player].step()
         obvious = {key: value.numpy() for key, value in network.state_dict().items()}
         for key, value in fit(experiment).state.items():
@@ -114,6 +121,15 @@ class TestGame:
             fit(experiment, steps=StepFile(path, stopping=path.parent.exists))
         again = fit(experiment, steps=StepFile(path, every_s=1e9))
         assert (digest(again.state), again.loss, again.steps) == (digest(whole.state), pytest.approx(whole.loss, rel=1e-12), whole.steps)
+
+
+def test_who_learns_maps_rests_where_there_are_none() -> None:
+    experiment = experiment_of("rapnet_pipeline")
+    bare = replace(records_of(), targets=None)
+    assert changed(fit(experiment, records=bare).state, experiment) == {"classifier"}
+    with pytest.raises(BadState, match="train_only names weights of a player"):
+        keys = frozenset(key for key in start(experiment) if key.startswith("segmenter."))
+        fit(experiment, records=bare, rule=resting(Plain(), experiment, keys))
 
 
 def test_settings_of_training_are_heard() -> None:

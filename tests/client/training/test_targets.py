@@ -152,12 +152,13 @@ class TestNetwork:
         fitted = fit_gradient(experiment, state, records, rule=Plain(), factor=1.0, seed=0)
         assert digest(fitted.state) == digest(fit_gradient(experiment, state, records, rule=Plain(), factor=1.0, seed=0).state) != digest(state)
         check_unused(experiment, fitted.state, state, records.inputs.shape[1:])
-        assert all(fitted.state[key].tobytes() != state[key].tobytes() for key in state)
+        slow = name == "mean_teacher"  # its teacher takes in the student as it was before the step
+        assert all(fitted.state[key].tobytes() != state[key].tobytes() for key in state if not (slow and key.startswith("teacher.")))
         maps = predict_maps(experiment, state, records)
         assert (maps.shape, maps.dtype) == (records.inputs.shape, np.uint8)
         np.testing.assert_array_equal(predict_maps(experiment, state, records.take([2])), maps[2:3])
         network = network_of(experiment, state)
-        assert network.state_dict().keys() == dict(network.named_parameters()).keys()
+        assert slow or network.state_dict().keys() == dict(network.named_parameters()).keys()
         assert judged_records(experiment, state, records).sum() == (records.targets != 255).sum()
 
     def test_one_full_step_of_each_of_two_sites_is_the_pooled_step(self, name: str) -> None:
