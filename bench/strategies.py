@@ -1,6 +1,6 @@
-"""Where strategies matter: phantoms under strong label skew and under scanner shift, and real HRCT patches spread by a Dirichlet of 0.1.
+"""Where strategies matter: phantoms under strong label skew, under scanner shift and under both, and real HRCT patches spread by a Dirichlet of 0.1.
 
-python -m bench.strategies [--seeds N] [--patch-seeds N] [--only label_skew,scanner_shift,patches] [--methods NAME...] [--out FOLDER]
+python -m bench.strategies [--seeds N] [--patch-seeds N] [--only label_skew,scanner_shift,skew_and_shift,patches] [--methods NAME...] [--out FOLDER]
 
 Phantoms: every method may choose its local rate among the same two, by its figure on the held-out hospital with a tuning seed (other
 phantoms than those of the test seeds); then all run with the test seeds, and a method beats FedAvg when its mean AUROC on the held-out hospital
@@ -23,7 +23,7 @@ from sim.compare import compare
 from sim.comparison.arms import arms_of
 from sim.experiments import find
 
-PHANTOMS = ("label_skew", "scanner_shift")
+PHANTOMS = ("label_skew", "scanner_shift", "skew_and_shift")
 METHODS = ("fedavg", "fedyogi:eta=0.03", "scaffold", "fedavgm", "fedadam:eta=0.03", "feddyn", "moon", "fedprox:mu=0.1")
 """The first is the one to beat."""
 RATES = (0.05, 0.2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from shared_models.blocks.adversarial import Game, taken_for
+from shared_models.blocks.contrast import Contrast
 from shared_models.blocks.layers import group_norm
 from shared_models.blocks.texture import soft_histogram
 
@@ -175,6 +176,8 @@ class AugmentedClassifier(Dcgan):
         Bags (n, k, y, x) to logits (n, outputs).
     generated : float
         Share of a batch's records that are drawn, of the same class, in place of the real ones.
+    contrast : tuple of float
+        Part of 0..1 that the classifier sees (`Contrast`); the players see it whole.
     outputs, size, width, noise, bins, naming, variety
         Of the DCGAN.
     """
@@ -182,15 +185,27 @@ class AugmentedClassifier(Dcgan):
     players = ("discriminator", "generator", "classifier")
 
     def __init__(
-        self, classifier: nn.Module, generated: float, *, outputs: int, size: int, width: int, noise: int, bins: int, naming: float, variety: float
+        self,
+        classifier: nn.Module,
+        generated: float,
+        contrast: tuple[float, float],
+        *,
+        outputs: int,
+        size: int,
+        width: int,
+        noise: int,
+        bins: int,
+        naming: float,
+        variety: float,
     ) -> None:
         super().__init__(outputs, size, width, noise, bins, naming, variety)
         self.classifier = classifier
         self.generated = generated
+        self.contrast = Contrast(*contrast)
 
     def forward(self, bags: Tensor) -> Tensor:
         """Return the classifier's logits (n, outputs)."""
-        return self.classifier(bags)
+        return self.classifier(self.contrast(bags))
 
     def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
         """Return as `Dcgan`; the classifier's is its cross-entropy on the batch after the exchange."""
@@ -200,4 +215,4 @@ class AugmentedClassifier(Dcgan):
             with torch.no_grad():
                 drawn = self.draw(labels, records.shape[1], (records.shape[2], records.shape[3]))
             records = torch.where(torch.rand(len(labels), 1, 1, 1, device=labels.device) < self.generated, drawn, records)
-        return cross_entropy(self.classifier(records), labels, reduction="none")
+        return cross_entropy(self(records), labels, reduction="none")

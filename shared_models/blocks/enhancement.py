@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from shared_models.blocks.adversarial import Game, taken_for
+from shared_models.blocks.contrast import Contrast
 from shared_models.blocks.dcgan import REAL
 from shared_models.blocks.pix2pix import PatchDiscriminator
 from shared_models.blocks.unet import UNet
@@ -40,15 +41,20 @@ class EnhancedClassifier(Game):
         Largest standard deviation of the white noise that is added in training, as a share of the window; each slice has its own.
     likeness : float
         Weight of the mean absolute difference from the clean slice.
+    contrast : tuple of float
+        Part of 0..1 that the classifier sees (`Contrast`).
     """
 
     players = ("discriminator", "generator", "classifier")
 
-    def __init__(self, classifier: nn.Module, widths: tuple[int, ...], noise: float, likeness: float) -> None:
+    def __init__(
+        self, classifier: nn.Module, widths: tuple[int, ...], noise: float, likeness: float, contrast: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
         super().__init__()
         self.generator = Denoiser(widths)
         self.discriminator = PatchDiscriminator(1, 1, widths[:2])
         self.classifier = classifier
+        self.contrast = Contrast(*contrast)
         self.noise, self.likeness = noise, likeness
 
     def enhance(self, bags: Tensor) -> Tensor:
@@ -57,7 +63,7 @@ class EnhancedClassifier(Game):
 
     def forward(self, bags: Tensor) -> Tensor:
         """Return the classifier's logits (n, outputs)."""
-        return self.classifier(self.enhance(bags))
+        return self.classifier(self.contrast(self.enhance(bags)))
 
     def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
         """Return what a player loses on each bag (n, k, y, x), shape (n,).
@@ -68,7 +74,7 @@ class EnhancedClassifier(Game):
         if player == "classifier":
             with torch.no_grad():
                 seen = self.enhance(records)
-            return cross_entropy(self.classifier(seen), labels, reduction="none")
+            return cross_entropy(self.classifier(self.contrast(seen)), labels, reduction="none")
         clean = records.flatten(0, 1).unsqueeze(1)
         strength = self.noise * torch.rand(len(clean), 1, 1, 1, device=clean.device)
         noisy = clean + strength * torch.randn_like(clean) * (clean > 0)  # what is blanked outside the lungs has no noise

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, cross_entropy, grid_sample
 
 from shared_models.blocks.adversarial import Game
+from shared_models.blocks.encoders import refuse_small
 from shared_models.blocks.pix2pix import PatchDiscriminator, discriminator_loss, generator_loss
 from shared_models.blocks.segmentation import deep_overlap
 from shared_models.blocks.unet import NestedUNet, UNet
 
+LEAST_PX = 16
 LUNG = 1
 """Class of the lung, as ``data.annotation = "lung"`` counts."""
 STRAY = 0.05
@@ -62,10 +64,11 @@ class LungPipeline(Game):
             lung = self.lungs(bags) > 0.5 if self.cut else torch.ones_like(bags, dtype=torch.bool)
         self.segmenter.train(learns)
         low, high = self.window
-        return cut_out(((bags - low) / (high - low)).clamp(0, 1) * lung, lung, self.size, self.margin)
+        return cut_out(((bags - low) / (high - low)).clamp(0, 1) * lung, lung, self.size, self.margin if self.cut else 0)
 
     def forward(self, bags: Tensor) -> Tensor:
         """Return logits (n, outputs) of bags (n, k, y, x) in 0..1."""
+        refuse_small(bags, LEAST_PX, "a network that finds the lungs first")
         return self.classifier(self.inside(bags))
 
     def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class MeanTeacher(SelfTaught):
         self.student = student
         self.teacher = _of_buffers(copy.deepcopy(student), kept=True)
         self.before = _of_buffers(copy.deepcopy(student), kept=False)
-        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("progress", torch.zeros(1))
         self.weight, self.decay, self.ramp, self.noise, self.shift = weight, decay, ramp, noise, shift
 
     def train(self, mode: bool = True) -> MeanTeacher:

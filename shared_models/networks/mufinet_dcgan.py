@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from shared_models.blocks.knobs import Dropout, Features, Norm
+from shared_models.blocks.knobs import Contrast, Dropout, Features, Norm, checked_contrast
 from shared_models.blocks.losses import cross_entropy
 from shared_models.blocks.spec import ModelSpec
 from shared_models.networks.dcgan import Bins, Naming, Noise, Size, Variety
@@ -25,6 +25,7 @@ def mufinet_dcgan(
     norm: Norm = "group",
     features: Features = 256,
     dropout: Dropout = 0.1,
+    contrast: Contrast = (0.0, 1.0),
     generated: Annotated[float, Field(ge=0, le=1)] = 0.5,
     size: Size = 64,
     gan_width: GanWidth = 64,
@@ -44,6 +45,8 @@ def mufinet_dcgan(
         Channels of a slice, and classes.
     width, norm, features, dropout
         Of `mufinet`.
+    contrast : tuple of float
+        Part of the window, 0..1, that MufiNet sees, stretched to 0..1: GANs learn in a wide HU window, this classifier in a narrow one.
     generated : float
         Share of a batch's patients whose slices are drawn, of the same class, in place of the real ones; each site draws its own, and they
         are gone after the step.
@@ -60,7 +63,16 @@ def mufinet_dcgan(
 
     classifier = mufinet(inputs, outputs, width=width, norm=norm, features=features, dropout=dropout)
     return AugmentedClassifier(
-        classifier, generated, outputs=outputs, size=size, width=gan_width, noise=noise, bins=bins, naming=naming, variety=variety
+        classifier,
+        generated,
+        checked_contrast(contrast),
+        outputs=outputs,
+        size=size,
+        width=gan_width,
+        noise=noise,
+        bins=bins,
+        naming=naming,
+        variety=variety,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from shared_models.blocks.knobs import Dropout, Features, Norm
+from shared_models.blocks.knobs import Contrast, Dropout, Features, Norm, checked_contrast
 from shared_models.blocks.losses import cross_entropy
 from shared_models.blocks.spec import ModelSpec
 from shared_models.networks.mufinet import mufinet
@@ -23,6 +23,7 @@ def mufinet_enhanced(
     norm: Norm = "group",
     features: Features = 256,
     dropout: Dropout = 0.1,
+    contrast: Contrast = (0.0, 1.0),
     widths: Annotated[tuple[Annotated[int, Field(ge=4, le=512)], ...], Field(min_length=2, max_length=6)] = (16, 32, 64),
     noise: Annotated[float, Field(gt=0, le=1)] = 0.1,
     likeness: Annotated[float, Field(gt=0, le=10_000)] = 100.0,
@@ -37,6 +38,8 @@ def mufinet_enhanced(
         Channels of a slice, and classes.
     width, norm, features, dropout
         Of `mufinet`.
+    contrast : tuple of float
+        Part of the window, 0..1, that MufiNet sees, stretched to 0..1: GANs learn in a wide HU window, this classifier in a narrow one.
     widths : tuple of int
         Channels of the U-Net's levels; the first two are the discriminator's.
     noise : float
@@ -53,7 +56,7 @@ def mufinet_enhanced(
     from shared_models.blocks.enhancement import EnhancedClassifier
 
     classifier = mufinet(inputs, outputs, width=width, norm=norm, features=features, dropout=dropout)
-    return EnhancedClassifier(classifier, tuple(widths), noise, likeness)
+    return EnhancedClassifier(classifier, tuple(widths), noise, likeness, checked_contrast(contrast))
 
 
 SPEC = ModelSpec(

@@ -61,6 +61,23 @@ def without(key: str, off: str, metric: str, *, seeds: int, says: str, least: fl
     return Criterion(says, figure, least=least)
 
 
+def pretraining_helps(*, seeds: int = 3, least: float = 0.0) -> Criterion:
+    """Ask that the same network from drawn weights is no better, mean AUROC over seeds of training."""
+
+    def figure(ran: Ran) -> float | None:
+        model: dict[str, Any] = ran.experiment.model_dump(mode="json", exclude_none=True)["model"]
+        scratch = {"model": {name: value for name, value in model.items() if name != "weights"}}
+        gains: list[float] = []
+        for seed in range(ran.experiment.seed, ran.experiment.seed + seeds):
+            ours, theirs = ran.again("pretrained", {}, seed=seed)["auroc_macro"], ran.again("scratch", scratch, seed=seed)["auroc_macro"]
+            if ours is None or theirs is None:
+                return None
+            gains.append(ours - theirs)
+        return mean(gains)
+
+    return Criterion(f"AUROC with pretraining minus from scratch, {seeds} seeds", figure, least=least)
+
+
 def place_matters(least: float = 0.05) -> Criterion:
     """Ask that the code of places adds AUROC where nothing but the place of a disease names it."""
     return Criterion("AUROC of apical against basal disease: with the code of places minus without", _with_places, least=least)

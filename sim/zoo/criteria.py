@@ -99,6 +99,8 @@ def over_density(least: float) -> Criterion:
     def figure(ran: Ran) -> float | None:
         plain: dict[str, Any] = {"model": {"name": "logistic"}, "strategy": None, "stages": None, "train": {}, "federation": {"rounds": 8}}
         plain |= {"inputs": {"columns": ["whole_haa_percent"]}}
+        # every patient trains: hospitals count no class with fewer than five, and this model is not chosen by validation patients
+        plain |= {"evaluation": ran.experiment.evaluation.model_dump(mode="json", exclude_none=True) | {"validation": 0.0}}
         ours, theirs = ran.value("auroc_macro"), ran.again("density", plain)["auroc_macro"]
         return None if ours is None or theirs is None else ours - theirs
 

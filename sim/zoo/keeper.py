@@ -13,6 +13,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from shared_models.experiment import Experiment
 from sim.check import load_checked
 from sim.progress import Progress
 from sim.simulation import simulate
+from sim.zoo.chain import released
 from sim.zoo.findings import findings, named
 from sim.zoo.ran import Ran
-from sim.zoo.systems import recipes
+from sim.zoo.systems import recipes, system_of
 
 
 def zoo(out: Path, *, only: Sequence[str] = (), settings: Sequence[str] = (), processes: int | None = None, quiet: bool = False) -> Path:
@@ -68,9 +70,10 @@ def zoo(out: Path, *, only: Sequence[str] = (), settings: Sequence[str] = (), pr
 
 def _row(name: str, out: Path, settings: Sequence[str], processes: int, quiet: bool) -> dict[str, Any]:
     try:
-        experiment = load_checked(name, [*settings])
-        folder = finished(experiment, out / name, out / "hospitals", processes=processes, quiet=quiet)
-        return findings(Ran(experiment, folder, out / "hospitals", processes))
+        with _begun(name, out, settings, processes, quiet) as begun:
+            experiment = load_checked(name, [*settings, *begun])
+            folder = finished(experiment, out / name, out / "hospitals", processes=processes, quiet=quiet)
+            return findings(Ran(experiment, folder, out / "hospitals", processes))
     except Exception as error:
         ours = isinstance(error, FedILDError)
         told = {"error": str(error) if ours else repr(error), "traceback": "" if ours else traceback.format_exc(limit=8)}
@@ -78,6 +81,14 @@ def _row(name: str, out: Path, settings: Sequence[str], processes: int, quiet: b
             return named(load_checked(name, [*settings])) | told
         except FedILDError:
             return {"name": name} | told
+
+
+def _begun(name: str, out: Path, settings: Sequence[str], processes: int, quiet: bool) -> AbstractContextManager[tuple[str, ...]]:
+    """Run what a recipe starts from, unless it has run; return the settings that name its weights."""
+    if not (before := system_of(name).after):
+        return nullcontext(())
+    run = finished(load_checked(before, [*settings]), out / before, out / "hospitals", processes=processes, quiet=quiet)
+    return released(run / "bundle")
 
 
 def finished(experiment: Experiment, folder: Path, store: Path, *, processes: int, quiet: bool = True) -> Path:

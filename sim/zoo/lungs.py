@@ -13,6 +13,7 @@ from client.cases.cache import load
 from client.cases.cohort import Cohort
 from client.cases.identity import Pseudonyms
 from client.cases.prepared import Prepared
+from client.segmentation.components import label
 from client.site import Site
 from client.training.gradient import network_of
 from client.training.records import slices_at
@@ -83,9 +84,9 @@ def by_threshold(plane: np.ndarray) -> np.ndarray:
     sums = np.cumsum(counts * middles)
     low, high = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
     dark = plane < edges[1 + int((below * above * (high - low) ** 2).argmax())]
-    labels, _ = ndimage.label(dark)
+    labels, _ = label(dark)
     outside = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    return ndimage.binary_fill_holes(dark & ~np.isin(labels, outside))
+    return np.asarray(ndimage.binary_fill_holes(dark & ~np.isin(labels, outside)), bool)
 
 
 def _patients(ran: Ran) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -103,7 +104,7 @@ def _patients(ran: Ran) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
                 raise BadInput("planted lungs are known on the scanner's own grid", value=lung.shape, remedy="leave preparation.grid_mm out")
             planted = Prepared(volume, np.asarray(lung > 0, np.uint8))
             chosen = np.flatnonzero(lung.any((1, 2)))
-            rim = np.stack([plane & ~ndimage.binary_erosion(plane, iterations=RIM_VOXELS) for plane in lung[chosen] > 0])
+            rim = np.stack([plane & ~np.asarray(ndimage.binary_erosion(plane, iterations=RIM_VOXELS), bool) for plane in lung[chosen] > 0])
             touches = ((labels[chosen] == PATTERNS["consolidation"]) & rim).sum((1, 2)) >= LEAST_TOUCHING
             yield (
                 slices_at(planted, experiment.inputs, chosen),

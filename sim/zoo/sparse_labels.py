@@ -96,7 +96,7 @@ def rank_correlation(ran: Ran) -> float | None:
     The models are those that the sites kept after each third of the first stage; the truth is what was planted. Sites forget them with the next
     run, so this is asked before any variant is federated, and what was found once is read again.
     """
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     note = ran.folder / "steadiness.json"
     if note.exists():
@@ -106,7 +106,7 @@ def rank_correlation(ran: Ran) -> float | None:
         one, other = _slices_of(ran, Site.load(path))
         steady += one
         right += other
-    found = float(spearmanr(steady, right).statistic) if len(set(steady)) > 1 else None
+    found = float(np.corrcoef(rankdata(steady), rankdata(right))[0, 1]) if len(set(steady)) > 1 else None
     write_json(note, {"value": found, "slices": len(steady)}, durable=False)
     return found
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.experiments import shipped
-from sim.zoo.ablations import place_matters, without
+from sim.zoo.ablations import place_matters, pretraining_helps, without
+from sim.zoo.attenuation import over_attenuation
 from sim.zoo.criteria import Criterion, learnt, metric, on_disease, over_density, told
+from sim.zoo.generated import DRAWN, cleaner
 from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, lungs_found
 from sim.zoo.prognosis import near_planted, planted_ratio
 from sim.zoo.sparse_labels import SPARSE
+from sim.zoo.uip import UIP
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,13 @@ class System:
         What it tells apart, from what.
     asked : tuple of Criterion
         Beside `FEDERATED`.
+    after : str, optional
+        Recipe whose release it starts from: the zoo runs it first.
     """
 
     task: str
     asked: tuple[Criterion, ...] = ()
+    after: str = ""
 
 
 SMOOTHING = (
@@ -64,6 +70,24 @@ SYSTEMS: dict[str, System] = {
     "esseg_ild": System("4 patterns of pixels, slices", SPARSE),
     "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), OVER_THRESHOLD, ADVERSARY)),
     "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), FIRST_HEAD, *STAGES)),
+    "dcgan": System("4 patterns, slices", (over_density(0.0), *DRAWN)),
+    "mufinet_dcgan": System("4 patterns, slices", (over_density(0.0), *DRAWN)),
+    "mufinet_enhanced": System("4 patterns, slices", (over_density(0.0), cleaner())),
+    "vit_ild_lora": System("4 diseases, slices", (over_density(0.0),)),
+    "uip_detector": System("UIP or not, slices", UIP),
+    "multimodal_ild": System("5 patterns, CT and table", (told("accuracy"),)),
+    "lung_unet": System("lung, whole slices", (metric("dice", 0.97),)),
+    "patterns_unet_plus_plus": System("5 patterns, pixels", (over_attenuation(), told("dice"))),
+    "patterns_hrnet": System("5 patterns, pixels", (over_attenuation(), told("dice"))),
+    "qct_forest": System("ILD or not, table", (metric("auroc_macro", 0.95),)),
+    "handcrafted_svm": System("4 patterns, table", (metric("auroc_macro", 0.8),)),
+    "handcrafted_forest": System("4 patterns, table", (metric("auroc_macro", 0.8),)),
+    "radiomics_rbf": System("4 patterns, table", (metric("auroc_macro", 0.8),)),
+    "lung_graph": System("fibrotic or not, table", (metric("auroc_macro", 0.95),)),
+    "lung_graph_gnn": System("fibrotic or not, table", (metric("auroc_macro", 0.9),)),
+    "ct_fm_head": System("UIP or normal, embedding", (told("accuracy"),)),
+    "masked_pretraining": System("hidden squares, slices", (metric("explained_variance", 0.0),)),
+    "masked_finetuned": System("4 patterns, slices", (pretraining_helps(),), after="masked_pretraining"),
 }
 
 

@@ -46,7 +46,7 @@ TINY: dict[str, dict[str, Any]] = {
     "unet": {"widths": [4, 8]},
     "unet_plus_plus": {"widths": [4, 8, 8]},
     "hrnet": {"widths": [4, 8]},
-    "mean_teacher": {"network": {"name": "hrnet", "widths": [4, 8]}, "ramp": 20},
+    "mean_teacher": {"network": {"name": "hrnet", "widths": [4, 8]}, "ramp": 20, "decay": 0.8},
     "multimodal": {"groups": {"ct": ["c1", "c2"], "pft": ["c3", "c4"]}, "width": 8, "hidden": 8, "dropout": 0.0, "modality_dropout": 0.0},
     "graph_sage": {"width": 8, "dropout": 0.0},
     "forest": {"trees": 15, "min_leaf": 1},

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from client.training.records import Records
 from shared_models.core.errors import BadChoice, BadInput
-from shared_models.core.files import read_json, write_json
+from shared_models.core.files import read_json, sha256, write_json
+from shared_models.experiment import Experiment
+from shared_models.pretrained import FOLDER
 from sim.check import load_checked
-from sim.zoo import keeper
+from sim.zoo import attenuation, keeper
 from sim.zoo.ablations import TWINS, twins
 from sim.zoo.criteria import FEDERATED, Criterion, metric
 from sim.zoo.findings import findings
+from sim.zoo.generated import drawn
 from sim.zoo.keeper import COLUMNS, finished, in_words, table, zoo
 from sim.zoo.locating import located, planted
 from sim.zoo.ran import Ran
@@ -140,6 +147,46 @@ def test_twins_differ_by_place_alone() -> None:
     height = np.array([bag[:2].mean() - bag[2:].mean() for bag in records.inputs])  # slices run from base to apex
     assert height[records.labels == 0].mean() > height[records.labels == 1].mean() + 0.01
     assert abs(records.inputs[records.labels == 0].mean() - records.inputs[records.labels == 1].mean()) < 0.03
+
+
+def test_what_a_recipe_starts_from_runs_first_and_names_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER, raising=False)
+    seen: list[tuple[str, str | None]] = []
+
+    def run(experiment: Experiment, folder: Path, store: Path, **rest: object) -> Path:
+        seen.append((experiment.name, os.environ.get(FOLDER)))
+        (folder / "bundle").mkdir(parents=True, exist_ok=True)
+        (folder / "bundle" / "model.safetensors").write_bytes(b"weights")
+        return folder
+
+    monkeypatch.setattr(keeper, "finished", run)
+    monkeypatch.setattr(keeper, "findings", lambda ran: {"sha256": ran.experiment.model.knobs["weights"]["sha256"]})
+    zoo_row = keeper._row("masked_finetuned", tmp_path, (), 1, True)
+    assert zoo_row == {"sha256": sha256(b"weights")}
+    assert seen == [("masked_pretraining", None), ("masked_finetuned", str(tmp_path / "masked_pretraining" / "bundle"))]
+    assert FOLDER not in os.environ
+
+
+def test_the_worst_hospital_answers_for_a_generator(ran: Ran, tmp_path: Path) -> None:
+    other = replace(ran, folder=tmp_path)
+    for values, most, least in (((10.0, 50.0), 50.0, 10.0), ((10.0, None), None, None), ((), None, None)):
+        write_json(tmp_path / "generation.json", {f"site{number}": {"x": value} for number, value in enumerate(values)})
+        assert (drawn("x", "", most=40.0).figure(other), drawn("x", "", least=5.0).figure(other)) == (most, least)
+
+
+def test_pixels_that_attenuation_alone_tells_apart_leave_nothing_to_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, (4, 2, 8, 8)).astype(np.uint8)
+    truth[0, 0, 0] = 255  # nobody drew here
+    records = Records(((truth % 250 + rng.uniform(0.1, 0.9, truth.shape)) / 6).astype(np.float32), np.zeros(4), tuple("abcd"), targets=truth)
+    monkeypatch.setattr(attenuation, "Site", SimpleNamespace(load=lambda path: SimpleNamespace(workspace=path)))
+    monkeypatch.setattr(attenuation, "all_records", lambda place, experiment: records)
+    monkeypatch.setattr(attenuation, "cohort_of", lambda place, experiment: SimpleNamespace(cases=[0, 1, 2, 3]))
+    monkeypatch.setattr(attenuation, "drawn_study", lambda case, experiment, workspace: records.take([case]))
+    seen = SimpleNamespace(experiment=SimpleNamespace(data=SimpleNamespace(classes=("a", "b", "c"))), training=["x", "y"], held_out=["z"])
+    assert attenuation.over_attenuation().figure(SimpleNamespace(**vars(seen), value=lambda metric: 0.9)) == pytest.approx(-0.1)
+    records.targets[:] = rng.permutation(truth.ravel()).reshape(truth.shape)
+    assert attenuation.over_attenuation().figure(SimpleNamespace(**vars(seen), value=lambda metric: 0.9)) > 0.3
 
 
 def test_every_recipe_of_the_survey_is_kept() -> None:

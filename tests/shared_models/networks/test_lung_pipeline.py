@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ NAMES = ["cgan_lung_svm", "rapnet_pipeline"]
 
 
 def asked(name: str, **knobs: Any) -> Experiment:
-    train = Train.model_validate({"steps": 60, "batch": 4, "optimiser": {"name": "adamw", "lr": 0.01}, "schedule": "constant"})
+    train = Train.model_validate({"steps": 30, "batch": 4, "optimiser": {"name": "adamw", "lr": 0.02}, "schedule": "constant"})
     data = Data.model_validate({"classes": ["a", "b"], "annotation": "lung"})
     model = Choice.model_validate({"name": name, **TINY[name], **knobs})
     return Experiment(name="lungs", data=data, model=model, inputs=Inputs(pixel_mm=4.0, size=32), train=train)
@@ -87,7 +86,8 @@ class TestPipeline:
         network = network_of(name, cut=False, part=[0.25, 0.5]).eval()
         whole = torch.nn.functional.interpolate(((bags - 0.25) / 0.25).clamp(0, 1), size=(64, 64), mode="bilinear", align_corners=False)
         assert network.inside(bags).shape == (2, 3, 32, 32)
-        assert abs(float(network.inside(bags).mean() - whole.mean())) < 0.06
+        plain = torch.nn.functional.avg_pool2d(whole, 2)
+        torch.testing.assert_close(network.inside(bags)[:, :, 1:-1, 1:-1], plain[:, :, 1:-1, 1:-1], atol=1e-5, rtol=0)
         smaller = {"rapnet_pipeline": {"refined": False}, "cgan_lung_svm": {"fooling": 0.0}}[name]
         assert network_of(name, **smaller)(bags).shape == (2, 2)
 
@@ -114,9 +114,7 @@ def test_margins_are_of_a_gaussian_kernel() -> None:
 
 def test_pixels_that_nobody_knows_move_no_player() -> None:
     records = bodies(2)
-    assert records.targets is not None
-    hidden = replace(records, targets=np.full_like(records.targets, 255)).targets
-    slices, labels = torch.from_numpy(records.inputs[:, 0])[:, None].requires_grad_(True), torch.from_numpy(hidden[:, 0])
+    slices, labels = torch.from_numpy(records.inputs[:, 0])[:, None], torch.full((2, 32, 32), 255, dtype=torch.uint8)
     generator, judge = torch.nn.Conv2d(1, 2, 3, padding=1), PatchDiscriminator(1, 2, (4, 8))
     assert generator_loss(generator, judge, slices, labels, fooling=0.0).tolist() == [0.0, 0.0]
     assert discriminator_loss(generator, judge, slices, labels).shape == (2,)
