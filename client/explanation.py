@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +149,8 @@ def subject_of(bundle: Bundle, model_input: np.ndarray) -> Subject:
         background = np.zeros(len(columns_of(experiment))) if standard else None
         if experiment.inputs.missing == "mask":  # an absent value is one that is not known
             background = np.full(len(columns_of(experiment)), np.nan)
-        return Subject(model_input, spec.takes, _softmax_of(network), network, spec.feature_map, background)
+        each = experiment.data.target == "findings"
+        return Subject(model_input, spec.takes, _predict_of(network, each), network, spec.feature_map, background, each=each)
 
     def predict(rows: np.ndarray) -> np.ndarray:
         return PREDICTORS[spec.fit](experiment, bundle.state, Records(rows, np.zeros(len(rows), np.int64), ("",) * len(rows)))
@@ -219,19 +220,20 @@ def on_slices(heat: np.ndarray, prepared: Prepared, spec: ModelSpec, inputs: Inp
     return found
 
 
-def _softmax_of(network: nn.Module) -> Any:
+def _predict_of(network: nn.Module, each: bool) -> Any:
     def predict(records: np.ndarray) -> np.ndarray:
         import torch
 
         with torch.inference_mode():
-            return torch.softmax(network(torch.from_numpy(np.ascontiguousarray(records, np.float32))).double(), dim=1).numpy()
+            logits = network(torch.from_numpy(np.ascontiguousarray(records, np.float32))).double()
+        return (torch.sigmoid(logits) if each else torch.softmax(logits, dim=1)).numpy()
 
     return predict
 
 
 def _by_chance(subject: Subject, network: nn.Module) -> Subject:
     other = randomised(network)
-    return Subject(subject.record, subject.takes, _softmax_of(other), other, subject.feature_map, subject.background, subject.logits)
+    return replace(subject, predict=_predict_of(other, subject.each), network=other)
 
 
 def _bright(planes: dict[int, np.ndarray]) -> dict[int, np.ndarray]:

@@ -20,8 +20,9 @@ Keys of ``prediction.json``, format 1:
     series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
-    model              the release: digests, classes, what it was trained on, performance with 95 % intervals, limits; whose ``weights`` were
-                       applied: ``global``, or ``personal`` with the ``site`` that keeps them
+    model              the release: digests, classes, its ``target`` (``findings``: each class has a probability of its own), what it was trained on,
+                       performance with 95 % intervals, limits; whose ``weights`` were applied: ``global``, or ``personal`` with the ``site`` that
+                       keeps them
 
 Series names are drawn anew at each run. No name, number, date or path of the patient is in any output, nor age and sex unless the model reads them.
 """
@@ -180,6 +181,7 @@ def model_facts(bundle: Bundle, *, personal: str | None = None) -> dict[str, Any
         "source": spec_of(experiment.model).source,
         "classes": [] if experiment.data.target == "survival" else list(experiment.data.classes),
         "horizons": list(experiment.data.horizons),
+        "target": experiment.data.target,
         "trained_on": card.get("trained_on"),
         "training": card.get("training", {}),
         "intended_use": card.get("intended_use"),

@@ -10,11 +10,13 @@ import numpy as np
 from client.cases.cache import is_annotated
 from client.cases.cohort import Cohort
 from client.cases.patches import read_patches
+from client.cases.reported import is_reported
 from client.cases.splits import place, split
 from client.cases.survival import outcome_of
 from client.cases.table import read_table
 from client.privacy.gate import RANGES, Measured
 from client.site import Site
+from client.sliding import patches_as_read
 from client.training import PREDICTORS, objective_loss, pixel_tables
 from client.training.records import Records, See, reads_gaps, records_of
 from client.training.targets import drawn_records
@@ -23,6 +25,7 @@ from shared_models.core.arrays import State
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment, Inputs
 from shared_models.metrics import score
+from shared_models.metrics.findings import score_findings
 from shared_models.metrics.segmentation import score_pixels
 from shared_models.metrics.survival import score_survival
 
@@ -42,16 +45,13 @@ def patch_records(site: Site, experiment: Experiment) -> Records:
 
         rows = kept_patch_features(hu[:, 0], experiment, source=source, workspace=site.workspace)
         return Records(rows, labels, names, identified)
-    if spec.units == "unit":
-        low, high = experiment.inputs.window_hu
-        hu = np.clip((hu - low) / (high - low), 0, 1).astype(np.float32)
-    return Records(hu, labels, names, identified)
+    return Records(patches_as_read(hu, spec.units, experiment.inputs), labels, names, identified)
 
 
 def cohort_of(site: Site, experiment: Experiment) -> Cohort:
     """Return the site's prepared patients that carry one of the experiment's classes, after its merging of labels.
 
-    Of survival these are the patients whose time and event are known, of reconstruction all of them.
+    Of survival these are the patients whose time and event are known, of findings those of whom any is known, of reconstruction all of them.
     """
     cohort = Cohort.load(site.workspace / "cohort.json")
     merge, classes = experiment.data.merge, experiment.data.classes
@@ -62,8 +62,9 @@ def cohort_of(site: Site, experiment: Experiment) -> Cohort:
         anybody = experiment.data.annotation == "lung" or experiment.inputs.unlabelled is not None
         drawn = [case for case in cohort.cases if anybody or is_annotated(site.workspace / case.visits[0].prepared)]
         return Cohort(tuple(replace(case, label=classes[0]) for case in drawn), classes)
-    if experiment.data.target == "reconstruction":
-        return Cohort(tuple(replace(case, label=classes[0]) for case in cohort.cases), classes)
+    if experiment.data.target in ("reconstruction", "findings"):  # of one class all, too
+        known_of = [case for case in cohort.cases if experiment.data.target == "reconstruction" or is_reported(case, classes)]
+        return Cohort(tuple(replace(case, label=classes[0]) for case in known_of), classes)
     cases = [replace(case, label=merge.get(case.label or "", case.label)) for case in cohort.cases]
     return Cohort(tuple(case for case in cases if case.label in classes), classes)
 
@@ -173,7 +174,7 @@ def loss_of(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def received_loss(experiment: Experiment, state: State, training: Records) -> Measured:
     """Return the loss of a received state on the site's training patients."""
-    if spec_in(experiment).objective is not None:
+    if spec_in(experiment).objective is not None or experiment.data.target == "findings":
         return Measured(objective_loss(experiment, state, training), training.patients)
     return Measured(loss_of(PREDICTORS[spec_of(experiment.model).fit](experiment, state, training), training.labels), training.patients)
 
@@ -181,8 +182,9 @@ def received_loss(experiment: Experiment, state: State, training: Records) -> Me
 def measure(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
     """Judge `state` on a site's own validation patients: loss, accuracy and macro AUROC with the numbers of patients behind them.
 
-    Of segmentation it is Dice, of every class that the gate knows by name with the patients who have it, and their mean. Of survival it is
-    Harrell's C of the risk by the last horizon, with the patients who had the event as the class that must be large enough, and a network's loss.
+    Of findings the AUROC is the mean over findings. Of segmentation it is Dice, of every class that the gate knows by name with the patients who have
+    it, and their mean. Of survival it is Harrell's C of the risk by the last horizon, with the patients who had the event as the class that must be
+    large enough, and a network's loss.
     """
     if len(records) == 0:
         return {}
@@ -191,6 +193,8 @@ def measure(experiment: Experiment, state: State, records: Records) -> dict[str,
         return _measure_pixels(experiment, state, records)
     if spec.task == "reconstruction":
         return {"val_loss": Measured(objective_loss(experiment, state, records), len(records)), "val_cases": Measured(len(records), len(records))}
+    if experiment.data.target == "findings":
+        return _measure_findings(experiment, state, records)
     probabilities = PREDICTORS[spec.fit](experiment, state, records)
     if spec.task == "survival":
         found = score_survival(records.outcome, probabilities[:, -1], bootstrap=0)["harrell_c"]
@@ -207,6 +211,19 @@ def measure(experiment: Experiment, state: State, records: Records) -> dict[str,
         "val_loss": Measured(loss, n),
         "val_accuracy": Measured(scores["accuracy"]["value"], n),
         "val_auroc_macro": Measured(scores["auroc_macro"]["value"], n, smallest),
+        "val_cases": Measured(n, n),
+    }
+
+
+def _measure_findings(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
+    targets, n = np.asarray(records.targets), len(records)
+    probabilities = PREDICTORS[spec_of(experiment.model).fit](experiment, state, records)
+    value = score_findings(targets, probabilities, experiment.data.classes, bootstrap=0)["auroc_macro"]["value"]
+    answers = np.stack([(targets == answer).sum(0) for answer in (0, 1)])
+    told = answers[:, answers.min(0) > 0]  # the questions that have both answers, of which the mean is taken
+    return {
+        "val_loss": Measured(objective_loss(experiment, state, records), n),
+        "val_auroc_macro": Measured(value, n, int(told.min()) if told.size else 0),
         "val_cases": Measured(n, n),
     }
 

@@ -19,6 +19,7 @@ name, title, seed
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,9 @@ from shared_models.schedules import factor_of, schedule_of
 from shared_models.weights import parted
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+
+FINDING = re.compile(r"finding_[A-Za-z][A-Za-z0-9_]{0,63}")
+"""A column of the clinical table that says of one finding whether it is there."""
 
 UNLABELLED = ("image", "none")
 """The classes of target ``reconstruction``: all images are of the first one."""
@@ -75,11 +79,14 @@ class Data(Section):
     Target ``diagnosis`` with `annotation` ``lung`` hands the prepared lung mask to a network that finds the lungs itself before it names the class.
 
     Target ``reconstruction`` learns from images alone: every prepared patient takes part, with or without a label, and `classes` is left out.
+
+    Target ``findings`` learns several findings of a patient at once, each present or absent on its own: `classes` name them, and the clinical table
+    has a column ``finding_NAME`` of each, 1 or 0. An empty cell is not known and teaches nothing; a patient of whom none is known is left out.
     """
 
     kind: Literal["studies", "patches", "table"] = "studies"
     classes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=2, max_length=64)]
-    target: Literal["diagnosis", "survival", "segmentation", "reconstruction"] = "diagnosis"
+    target: Literal["diagnosis", "survival", "segmentation", "reconstruction", "findings"] = "diagnosis"
     annotation: Literal["lung", "patterns"] | None = None
     label: Annotated[str, Field(min_length=1, max_length=100)] = "diagnosis"
     merge: dict[str, str] = Field(default_factory=dict)
@@ -124,6 +131,14 @@ class Data(Section):
                 raise ValueError(f"{name} rise; found {list(ends)}")
         if self.intervals and (not self.horizons or self.horizons[-1] > self.intervals[-1]):
             raise ValueError("intervals reach to the last of the horizons, which are to be named")
+        return self
+
+    @model_validator(mode="after")
+    def _findings_fit(self) -> Data:
+        if self.target == "findings" and (self.kind != "studies" or self.merge):
+            raise ValueError("target = 'findings' reads studies, and has nothing to merge")
+        if self.target == "findings" and (bad := [name for name in self.classes if not FINDING.fullmatch(f"finding_{name}")]):
+            raise ValueError(f"findings are named by letters, digits and _, as their columns are (finding_ggo); {bad} are not")
         return self
 
     @model_validator(mode="after")
@@ -468,6 +483,12 @@ class Experiment(Section):
             raise ValueError("pseudo_labels are those of the stage before: set it in stages after the first alone")
         if any(share is not None for share in later) and self.inputs.unlabelled is None:
             raise ValueError("pseudo_labels are of slices without a drawing: set inputs.unlabelled")
+        return self
+
+    @model_validator(mode="after")
+    def _findings_are_plain(self) -> Experiment:
+        if self.data.target == "findings" and (self.privacy.at_sites or self.calibration):
+            raise ValueError("target = 'findings' goes without [privacy] of patients and without [[calibration]]: both are made for one class each")
         return self
 
     @model_validator(mode="after")

@@ -38,6 +38,7 @@ def faults(experiment: Experiment) -> list[str]:
     from server.strategies import STRATEGIES
     from shared_models.compression import COMPRESSIONS
     from shared_models.metrics import METRICS
+    from shared_models.metrics.findings import FINDING_METRICS
     from shared_models.metrics.reconstruction import RECONSTRUCTION_METRICS
     from shared_models.metrics.segmentation import SEGMENTATION_METRICS
     from shared_models.metrics.survival import SURVIVAL_METRICS
@@ -77,7 +78,7 @@ def faults(experiment: Experiment) -> list[str]:
         found.append(f"preparation.features: {len(twice)} columns are given twice, such as {twice[0]!r}; list a family once")
     if experiment.evaluation.ensemble:
         look("evaluation.ensemble", ENSEMBLES, "ensemble", experiment.evaluation.ensemble)
-    own = {"survival": SURVIVAL_METRICS, "segmentation": SEGMENTATION_METRICS, "reconstruction": RECONSTRUCTION_METRICS}
+    own = {"survival": SURVIVAL_METRICS, "segmentation": SEGMENTATION_METRICS, "reconstruction": RECONSTRUCTION_METRICS, "findings": FINDING_METRICS}
     metrics = own.get(experiment.data.target, METRICS)
     if experiment.evaluation.headline not in metrics:
         found.append(f"evaluation.headline: no metric {experiment.evaluation.headline!r} (choose from: {', '.join(sorted(metrics))})")
@@ -89,7 +90,7 @@ def faults(experiment: Experiment) -> list[str]:
             found.append(f"inputs.columns: {error}")
         try:
             spec = spec_in(experiment)
-            if spec.task != experiment.data.target:
+            if not spec.serves(experiment.data.target):
                 found.append(f"model: {experiment.model.name!r} predicts a {spec.task}, but data.target is {experiment.data.target!r}")
         except FedILDError as error:
             found.append(f"data.horizons: {error}")
@@ -116,6 +117,7 @@ def faults(experiment: Experiment) -> list[str]:
         if spec.maps != (experiment.data.target == "diagnosis" and experiment.data.annotation == "lung"):
             what = f"{experiment.model.name!r} {'finds' if spec.maps else 'does not find'} the lungs before it names the class"
             found.append(f"data.annotation: {what}; " + ('set annotation = "lung"' if spec.maps else "leave it out"))
+        found += _findings(experiment)
         if experiment.privacy.unit == "site" and (spec.fit not in NETWORK_FITS or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
@@ -250,6 +252,26 @@ def _survival(experiment: Experiment) -> list[str]:
         found.append("data.horizons: phantoms are judged at horizons; name them in years")
     if kind == "one_table" and spec_of(experiment.model).fit in NETWORK_FITS:
         found.append("simulation.kind: 'one_table' compares hazard ratios, which a network has none of; choose 'cox'")
+    return found
+
+
+def _findings(experiment: Experiment) -> list[str]:
+    """Return what does not go with several findings at once: settings that speak of the one class of a patient."""
+    if experiment.data.target != "findings":
+        return []
+    found = ["evaluation.ensemble: models of findings are not united; leave it out"] if experiment.evaluation.ensemble else []
+    places = [("train", experiment.train)]
+    places += [(f"stages.{number}.train", stage.applied(experiment).train) for number, stage in enumerate(experiment.stages or (), 1)]
+    for place, train in places:
+        set_here = {"focal": train.focal is not None, "label_smoothing": train.label_smoothing > 0, "sampler": train.sampler is not None}
+        found += [f"{place}.{key}: it is of one class a patient; leave it out" for key, value in set_here.items() if value]
+        if train.class_weights not in ("none", "balanced"):
+            found.append(f"{place}.class_weights: of findings they are 'none' or 'balanced'; found {train.class_weights!r}")
+    if (experiment.simulation or {}).get("kind", "phantoms") != "phantoms":
+        found.append("simulation.kind: findings are simulated on phantoms")
+    told = {**(experiment.simulation or {}).get("defaults", {})}.get("findings", 0)
+    if bare := [h.get("name") for h in (experiment.simulation or {}).get("hospitals", ()) if not h.get("findings", told)]:
+        found.append(f"simulation.hospitals: {bare} report no findings; set findings = 0.9 (1.0 where it is held out)")
     return found
 
 

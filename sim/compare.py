@@ -73,7 +73,7 @@ def compare(
     """
     if seeds < 1 or not arms:
         raise BadInput("a comparison needs at least one strategy and one seed", value={"strategies": len(arms), "seeds": seeds})
-    if experiment.data.target in ("segmentation", "survival"):
+    if experiment.data.target in ("segmentation", "survival", "findings"):
         rule = "strategies are compared on classes of patients"
         raise BadInput(rule, value=experiment.data.target, remedy="simulate each: fedild simulate NAME --set strategy.name=...")
     if wrong := faults(experiment.model_copy(update={"strategy": None})):

@@ -25,6 +25,8 @@ def united(bundles: Sequence[Bundle]) -> State:
         raise BadInput("an ensemble has at least two members", value=len(bundles), remedy="run the experiment with other seeds")
     if spec_of(first.model).fit != "gradient" or any(is_ensemble(one.state) for one in bundles):
         raise BadInput("members of a deep ensemble are networks", value=first.model.name)
+    if first.data.target == "findings":
+        raise BadInput("members of a deep ensemble name one class a patient", value=first.data.target, remedy="use a release of diagnoses")
     if first.statistics or first.calibration:
         raise BadInput(
             "members of a deep ensemble have no statistics and calibrations of their own", value=first.name, remedy="leave them out of the runs"

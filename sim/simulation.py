@@ -131,6 +131,8 @@ def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress, store: 
                 from sim.reconstruction import judge_reconstruction as judge
             elif experiment.data.target == "survival":
                 from sim.prognosis import judge_prognosis as judge
+            elif experiment.data.target == "findings":
+                from sim.told_findings import judge_findings as judge
             else:
                 from sim.judgement import judge_phantoms as judge
 

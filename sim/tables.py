@@ -59,11 +59,12 @@ def features() -> Mapping[str, Any]:
 
 
 def metrics() -> Mapping[str, Any]:
-    """Return METRICS, of patients and of pixels."""
+    """Return METRICS, of patients, of pixels and of several findings at once."""
     from shared_models.metrics import METRICS
+    from shared_models.metrics.findings import FINDING_METRICS
     from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
-    return METRICS | SEGMENTATION_METRICS
+    return FINDING_METRICS | SEGMENTATION_METRICS | METRICS
 
 
 def augmentations() -> Mapping[str, Any]:

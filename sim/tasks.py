@@ -81,6 +81,24 @@ def pixel_judgement(experiment: str, state: str, sites: list[str], part: str, pe
     return np.concatenate(tables).tolist()
 
 
+def told_findings(
+    experiment: str, state: str, sites: list[str], part: str, personal: bool = False
+) -> tuple[list[list[float]], list[list[float]], list[str]] | None:
+    """Return what is known of each finding (NaN: nothing), its probabilities, and names of the ``all`` or ``validation`` records of sites.
+
+    `personal` judges the personal model that the one site keeps beside the state; None when it keeps none.
+    """
+    settings, whole = Experiment.from_json(experiment), read_state(Path(state))
+    if personal:
+        try:
+            whole = beside(Site.load(sites[0]).workspace, whole)
+        except BadInput:
+            return None
+    records = Records.join([_records(site, settings, whole, part) for site in sites])
+    probabilities = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
+    return np.asarray(records.targets, np.float64).tolist(), probabilities.tolist(), list(records.names)
+
+
 def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[float]], list[float]]:
     """Return outcomes (time, event, number of the site) and risks of all records of sites under a saved state."""
     settings, whole = Experiment.from_json(experiment), read_state(Path(state))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from client.cases.identity import canonical_id
 from shared_models.core.errors import BadCohort
+from shared_models.experiment import FINDING
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
@@ -49,6 +50,23 @@ COLUMNS: dict[str, Callable[[str], float | str]] = {
     "event": _number(0, 1),
 }
 """Columns besides patient_id and study_date, each with what reads a cell. Ages over 89 become 90; an empty cell is a missing value."""
+
+
+def _present(text: str) -> float:
+    if text not in ("0", "1"):
+        raise ValueError("must be 1 (present) or 0 (absent), or empty where it is not known")
+    return float(text)
+
+
+def reader_of(name: str) -> Callable[[str], float | str] | None:
+    """Return what reads the cells of a column: a line of `COLUMNS`, 0 or 1 of a column ``finding_NAME``, None for a column that is not known.
+
+    Examples
+    --------
+    >>> reader_of("finding_ggo")("1"), reader_of("shoe_size")
+    (1.0, None)
+    """
+    return COLUMNS.get(name, _present if FINDING.fullmatch(name) else None)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,8 @@ def with_numbers(values: dict[str, float | str]) -> dict[str, float | str]:
 
 
 def read_clinical(path: Path, *, extra_columns: Literal["refuse", "ignore"] = "refuse") -> ClinicalTable:
-    """Read ``clinical.csv``: comma-separated, UTF-8, a header line, columns patient_id, study_date and any of `COLUMNS`.
+    """Read ``clinical.csv``: comma-separated, UTF-8, a header line, columns patient_id, study_date and any of `COLUMNS`,
+    and ``finding_NAME`` of what a reader found (1 present, 0 absent).
 
     Parameters
     ----------
@@ -133,9 +152,9 @@ def read_clinical(path: Path, *, extra_columns: Literal["refuse", "ignore"] = "r
         raise BadCohort("the clinical table needs a column patient_id", value=header, remedy="name the columns in its first line")
     if len(set(header)) < len(header):
         raise BadCohort("the clinical table must name each column once", value=header)
-    unknown = [name for name in header if name not in COLUMNS and name not in ("patient_id", "study_date")]
+    unknown = [name for name in header if reader_of(name) is None and name not in ("patient_id", "study_date")]
     if unknown and extra_columns == "refuse":
-        remedy = f"remove it; known columns are patient_id, study_date, {', '.join(COLUMNS)}"
+        remedy = f"remove it; known columns are patient_id, study_date, {', '.join(COLUMNS)}, finding_NAME"
         raise BadCohort("the clinical table has an unknown column", value=unknown[0], remedy=remedy)
     rows = [_row(header, line, number) for number, line in enumerate(lines[1:], start=2) if any(cell.strip() for cell in line)]
     _agree([(number, row) for number, row in rows])
@@ -151,10 +170,10 @@ def _row(header: list[str], line: list[str], number: int) -> tuple[int, Clinical
         raise BadCohort(f"clinical table, row {number}, column patient_id: must not be empty")
     values: dict[str, float | str] = {}
     for name, cell in cells.items():
-        if name not in COLUMNS or cell == "":
+        if (read := reader_of(name)) is None or cell == "":
             continue
         try:
-            values[name] = COLUMNS[name](cell)
+            values[name] = read(cell)
         except ValueError as error:
             text = str(error) if str(error).startswith("must") else "must be a number"
             raise BadCohort(f"clinical table, row {number}, column {name}: {text}", value=cell) from None

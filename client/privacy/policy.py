@@ -45,9 +45,10 @@ def _model(experiment: Experiment, policy: Policy) -> Refused | None:
 def _task(experiment: Experiment, policy: Policy) -> Refused | None:
     # A model that is not in the catalogue is refused by the catalogue.
     spec = spec_in(experiment) if experiment.model.name in MODELS else None
-    if spec is None or _allowed(spec.task, policy.tasks):
+    task = "findings" if experiment.data.target == "findings" else spec.task if spec else ""
+    if spec is None or _allowed(task, policy.tasks):
         return None
-    return _not_listed("tasks", spec.task, policy.tasks, "E_POLICY_TASK")
+    return _not_listed("tasks", task, policy.tasks, "E_POLICY_TASK")
 
 
 def _strategy(experiment: Experiment, policy: Policy) -> Refused | None:

@@ -26,6 +26,7 @@ from client.training.readable import refuse_unreadable
 from client.training.records import Records
 from client.training.rule import Plain, Rule
 from client.training.sampling import order_of
+from client.training.several import objective_of
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
 from shared_models.blocks.spec import ModelSpec
@@ -62,7 +63,7 @@ def fit_gradient(
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
     refuse_unreadable(experiment, records)
-    train, spec = experiment.train, spec_in(experiment)
+    train, spec = experiment.train, objective_of(spec_in(experiment), experiment, records.targets)
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(state)
@@ -150,7 +151,7 @@ def _go_on(
 def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
     """Return class probabilities of `records`, shape (n, classes), of survival risks, shape (n, horizons), in evaluation mode.
 
-    Statistics of the run in `state` are of no matter.
+    Of findings each has its own probability: a row of them adds up to anything. Statistics of the run in `state` are of no matter.
     """
     refuse_unreadable(experiment, records)
     warm, said = warm_model(experiment), said_of(experiment.data)
@@ -171,7 +172,7 @@ def predict_gradient(experiment: Experiment, state: State, records: Records) -> 
 
 def judge_objective(experiment: Experiment, state: State, records: Records) -> float:
     """Return the mean over `records` of a network's own objective, in evaluation mode; NaN of none."""
-    spec, warm = spec_in(experiment), warm_model(experiment)
+    spec, warm = objective_of(spec_in(experiment), experiment, records.targets), warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(trained(state))
     flat.model.eval()

@@ -13,7 +13,9 @@ from shared_models.survival.hazards import risks_at
 
 
 def said_of(data: Data) -> Callable[[Tensor], Tensor]:
-    """Return what makes probabilities (n, classes) or risks (n, horizons) of logits, float64."""
+    """Return what makes probabilities (n, classes), risks (n, horizons) or a probability of each finding of logits, float64."""
+    if data.target == "findings":
+        return torch.sigmoid
     return partial(risks, data=data) if data.target == "survival" else partial(torch.softmax, dim=1)
 
 

@@ -39,7 +39,7 @@ def augmented(
     ----------
     batch : Tensor, shape (n, ..., y, x)
     aims : Tensor
-        Labels (n,) or outcomes (n, 2), which stay, or targets (n, ..., y, x).
+        Labels (n,), outcomes (n, 2) or findings (n, k), which stay, or targets (n, ..., y, x).
     changes : sequence of (bool, callable)
         Whether an augmentation moves pixels, and the augmentation.
     generator : torch.Generator
@@ -50,7 +50,7 @@ def augmented(
     for moves, change in changes:
         drawn = generator.get_state()
         batch = change(batch, generator, unit_hu)
-        if moves and aims.ndim > 2:
+        if moves and aims.ndim > 2:  # of images; a row of findings has no pixels
             again = torch.Generator()
             again.set_state(drawn)
             aims = change(aims, again, unit_hu)

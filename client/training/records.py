@@ -13,6 +13,7 @@ from scipy import ndimage
 from client.cases.cache import Stored, load
 from client.cases.cohort import Case, Visit
 from client.cases.prepared import Prepared
+from client.cases.reported import reported
 from client.cases.survival import followed
 from client.preprocessing.resample import resample_axis
 from shared_models.blocks.spec import ModelSpec
@@ -41,7 +42,8 @@ class Records:
     strata : ndarray of int64, shape (n,), optional
         Number of the site of each record, where records of several sites were put together.
     targets : ndarray, shape (n, ...), optional
-        What an objective of the network's own learns, on the grid of the inputs: of segmentation uint8 class numbers, 255 = not annotated.
+        What an objective learns: of segmentation uint8 class numbers on the grid of the inputs, 255 = not annotated; of findings float32 (n, k),
+        1 present, 0 absent, NaN not known.
     """
 
     inputs: np.ndarray
@@ -126,7 +128,8 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path, *
     inputs = [_input_of(visit, spec, experiment, workspace, see) for seen in visits for visit in seen]
     stacked = np.stack(inputs) if inputs else np.zeros((0, max(1, len(experiment.inputs.columns))))
     names = tuple(case.pseudonym for case, seen in zip(cases, visits, strict=True) for _ in seen)
-    return Records(stacked, labels, names, times=times)
+    targets = reported([visit for seen in visits for visit in seen], classes) if experiment.data.target == "findings" else None
+    return Records(stacked, labels, names, times=times, targets=targets)
 
 
 def _input_of(visit: Visit, spec: ModelSpec, experiment: Experiment, workspace: Path, see: See | None) -> np.ndarray:

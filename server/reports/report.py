@@ -16,8 +16,12 @@ from server.reports.glossary import GLOSSARY
 from server.reports.record import Arm, Cell, Record, as_cells, read_record
 from shared_models.core.files import write_atomic
 from shared_models.metrics import METRICS
+from shared_models.metrics.findings import FINDING_METRICS
 from shared_models.metrics.prognosis import prognosis_metrics
 from shared_models.metrics.segmentation import SEGMENTATION_METRICS
+
+ALL_METRICS = FINDING_METRICS | SEGMENTATION_METRICS | METRICS
+"""Of patients, of pixels and of several findings; where names are the same, so are the ways to read them."""
 
 FEWEST_CASES = 5
 """Results on fewer real patients than this are not shown for a single hospital: a small cell can point at a person."""
@@ -56,7 +60,7 @@ def render(record: Record) -> str:
     """Return the page of a run as HTML."""
     headline = summary.headline_metric(record)
     horizons = [float(horizon) for horizon in record.metrics.get("horizons") or ()]
-    known = METRICS | SEGMENTATION_METRICS | (prognosis_metrics(horizons) if horizons else {})
+    known = ALL_METRICS | (prognosis_metrics(horizons) if horizons else {})
     sites = list(dict.fromkeys(site for one in record.rounds for site in one["sites"]))
     main_arms = [arm for arm in record.arms if not arm.key.startswith("local:")]
     metric_names = _names(arm.cells for arm in record.arms)

@@ -69,6 +69,8 @@ def _trained(record: Record) -> str:
     over = f" in {counted(int(rounds), 'round')}" if rounds else ""
     told = f"{what} was trained{how}{over}{many}{where}{took}."
     classes = f" It tells apart {listed(record.classes)}." if len(record.classes) > 1 else ""
+    if record.metrics.get("target") == "findings":
+        classes = f" It says of each of {listed(record.classes)} whether a patient has it."
     return f"{told}{classes} Hospitals sent model updates, never images."
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared_models.metrics import METRICS
+from shared_models.metrics.findings import FINDING_METRICS
 from shared_models.metrics.prognosis import prognosis_title
 from shared_models.metrics.segmentation import SEGMENTATION_METRICS
 
@@ -44,7 +45,7 @@ def metric_title(name: str) -> str:
     >>> metric_title("brier"), metric_title("auroc_UIP"), metric_title("volume_bias")
     ('Brier score', 'AUROC, UIP against the rest', 'Volume bias')
     """
-    if (spec := METRICS.get(name, SEGMENTATION_METRICS.get(name))) is not None:
+    if (spec := (FINDING_METRICS | SEGMENTATION_METRICS | METRICS).get(name)) is not None:
         return spec.title
     if (title := prognosis_title(name)) is not None:
         return title

@@ -74,13 +74,27 @@ class ModelSpec:
     takes_missing: bool = False
     """Whether a row of a table may hold NaN where a value is missing (``inputs.missing = "mask"``)."""
     reference_logit: bool = False
-    """Whether the first logit is 0 whatever is seen: the others say how a class compares with the first, and none can be a hazard."""
+    """Whether the first logit is 0 whatever is seen: the others say how a class compares with the first; none can be a hazard or a finding."""
     draws: bool = False
     """Whether its generator draws records from noise (`draw`): sites then check whether it repeats their patients."""
     maps: bool = False
     """Whether players of it learn the lungs of each slice beside the label (``data.annotation = "lung"``)."""
     tells_classes: bool = False
     """Whether its sums tell, in clear, how many patients a class has: a site then trains without classes of too few."""
+
+    def serves(self, target: str) -> bool:
+        """Return whether the model predicts an experiment's ``data.target``.
+
+        Findings are told by any network that says one number a class and learns from a loss: its numbers are then asked one by one.
+
+        Examples
+        --------
+        >>> spec = ModelSpec(build=dict, takes="slices", fit="gradient", source="", loss=print)
+        >>> [spec.serves(target) for target in ("diagnosis", "findings", "survival")]
+        [True, True, False]
+        """
+        each = self.task == "diagnosis" and self.fit == "gradient" and self.loss is not None and not self.reference_logit
+        return target == self.task or (target == "findings" and each)
 
 
 class Classical(Protocol):

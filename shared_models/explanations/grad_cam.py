@@ -49,7 +49,7 @@ def grad_cam(subject: Subject, label: int, *, per_pixel: bool = False) -> np.nda
     try:
         with torch.enable_grad():
             image = torch.from_numpy(np.ascontiguousarray(subject.record[None], np.float32)).requires_grad_()
-            score = score_of(network(image), label)[0]
+            score = score_of(network(image), label, each=subject.each)[0]
             if not held or not isinstance(held[-1], torch.Tensor) or held[-1].dim() < 4:
                 raise BadInput("the module that a network names must give maps (n, channels, ...)", value=subject.feature_map)
             (gradient,) = torch.autograd.grad(score, held[-1])

@@ -55,7 +55,7 @@ def integrated_gradients(
     record = torch.from_numpy(np.ascontiguousarray(subject.record, np.float32))
     absent = torch.from_numpy(np.array(subject.absent, np.float32))
     with torch.no_grad():
-        there, gone = score_of(network(torch.stack([record, absent])), label).tolist()
+        there, gone = score_of(network(torch.stack([record, absent])), label, each=subject.each).tolist()
     while True:
         total = torch.zeros_like(record, dtype=torch.float64)
         for start in range(0, steps, BATCH // 4):
@@ -63,7 +63,7 @@ def integrated_gradients(
             points = absent + even**CROWDING * (record - absent)
             points.requires_grad_()
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(score_of(network(points), label).sum(), points)
+                (gradient,) = torch.autograd.grad(score_of(network(points), label, each=subject.each).sum(), points)
             total += (CROWDING * even.double() ** (CROWDING - 1) * gradient.double()).sum(0)
         parts = ((record - absent).double() * total / steps).numpy()
         gap = abs(parts.sum() - (there - gone)) / max(1.0, abs(there - gone))

@@ -43,6 +43,8 @@ class Subject:
         What stands for an absent value: a row (columns,) of a table, or one number for images; None where nothing is known.
     logits : bool
         False for trees.
+    each : bool
+        Whether each class is a question of its own (several findings at once): its score is then its own logit.
     """
 
     record: np.ndarray
@@ -52,6 +54,7 @@ class Subject:
     feature_map: str | None = None
     background: np.ndarray | None = None
     logits: bool = True
+    each: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,6 +83,8 @@ class Subject:
         if not self.logits:
             return p[:, label]
         logs = np.log(np.maximum(p, LEAST))
+        if self.each:
+            return logs[:, label] - np.log(np.maximum(1 - p[:, label], LEAST))
         return logs[:, label] - logs.mean(1)
 
     def own_network(self) -> nn.Module:
@@ -95,9 +100,9 @@ class Subject:
         return self.network
 
 
-def score_of(logits: Tensor, label: int) -> Tensor:
-    """Return the score of class `label` of each row of logits (n, classes), shape (n,)."""
-    return logits[:, label] - logits.mean(1)
+def score_of(logits: Tensor, label: int, *, each: bool = False) -> Tensor:
+    """Return the score of class `label` of each row of logits (n, classes), shape (n,); with `each` the logit itself."""
+    return logits[:, label] if each else logits[:, label] - logits.mean(1)
 
 
 @dataclass(frozen=True)

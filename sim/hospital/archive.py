@@ -14,6 +14,7 @@ from shared_models.core.files import write_atomic
 from shared_models.patterns import NOT_ANNOTATED
 from sim.hospital.plan import PatientPlan
 from sim.hospital.preset import HospitalPreset
+from sim.hospital.reported import reported_cells
 from sim.phantom.diseases import fibrosis_of
 from sim.phantom.patient import Phantom, make_phantom
 from sim.scanner.dicom import Identity, write_series
@@ -60,7 +61,9 @@ def make_patient(preset: HospitalPreset, plan: PatientPlan, folder: Path, truth:
         dlco = "" if plan.missing_dlco else f"{visit.dlco_percent:.1f}"
         age = (day - plan.birth_date).days // 365.25
         outcome = [f"{visit.time_years:.3f}", str(int(visit.event))]
-        rows.append([patient_id, f"{day:%Y%m%d}", plan.diagnosis, f"{age:.0f}", person.sex, person.smoking, fvc, dlco, *outcome])
+        row = [patient_id, f"{day:%Y%m%d}", plan.diagnosis, f"{age:.0f}", person.sex, person.smoking, fvc, dlco, *outcome]
+        reader = np.random.default_rng([plan.seed, number, 53])
+        rows.append([*row, *reported_cells(phantom.extents, preset.findings, reader)] if preset.findings else row)
         entries.append(
             {
                 "patient_id": patient_id,

@@ -24,6 +24,7 @@ from shared_models.core.files import write_atomic, write_json
 from sim.hospital.archive import PatientRecord, make_patient
 from sim.hospital.plan import PatientPlan, plan_hospital
 from sim.hospital.preset import HospitalPreset
+from sim.hospital.reported import COLUMNS as REPORTED_COLUMNS
 from sim.phantom.outcomes import LAWS, LOG_HAZARD
 
 CLINICAL_COLUMNS = ("patient_id", "study_date", "diagnosis", "age", "sex", "smoking", "fvc_percent", "dlco_percent", "time_years", "event")
@@ -173,6 +174,6 @@ def _write_tables(preset: HospitalPreset, folder: Path, truth: Path, records: li
     write_json(truth / "truth.json", {"hospital": asdict(preset), "survival": survival, "visits": visits}, durable=False)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CLINICAL_COLUMNS)
+    writer.writerow((*CLINICAL_COLUMNS, *REPORTED_COLUMNS) if preset.findings else CLINICAL_COLUMNS)
     writer.writerows(row for record in records for row in record.rows)
     write_atomic(folder / "clinical.csv", text.getvalue().encode(), durable=False)

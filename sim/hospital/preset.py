@@ -51,6 +51,8 @@ class HospitalPreset:
         Instance numbers and file names do not follow the order in space.
     annotated : float
         Share of the slices of the lung whose patterns a reader has outlined, evenly spread; without any no label map is written.
+    findings : float
+        Share of a reader's findings (`sim.hospital.reported`) that the table tells, each as present or absent; 0 leaves their columns out.
     intercept, padding : int, optional
         Instead of the scanner's RescaleIntercept, and HU outside the field of view.
     noise_hu, hu_shift : float, optional
@@ -88,6 +90,7 @@ class HospitalPreset:
     corrupt: float = 0.0
     shuffled: bool = False
     annotated: float = 0.0
+    findings: float = 0.0
     intercept: int | None = None
     padding: int | None = None
     noise_hu: float | None = None
@@ -108,7 +111,7 @@ class HospitalPreset:
             ("interval_years", self.interval_years > 0, "above 0"),
             ("resolution", 1 <= self.resolution <= 8, "1 to 8"),
             ("grid_mm", 0.5 <= self.grid_mm <= 6, "0.5 to 6"),
-            *((share, 0 <= getattr(self, share) <= 1, "a share from 0 to 1") for share in (*SHARES, "annotated")),
+            *((share, 0 <= getattr(self, share) <= 1, "a share from 0 to 1") for share in (*SHARES, "annotated", "findings")),
         ]
         for key, holds, rule in rules:
             if not holds:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_models.metrics import METRICS
+from shared_models.metrics.findings import FINDING_METRICS
 from shared_models.metrics.prognosis import prognosis_title
 from sim.zoo.locating import located
 from sim.zoo.ran import Ran
@@ -63,7 +64,8 @@ class Criterion:
 
 def title_of(metric: str) -> str:
     """Return a metric's name for readers."""
-    return METRICS[metric].title if metric in METRICS else prognosis_title(metric) or metric.replace("_", " ")
+    known = FINDING_METRICS | METRICS
+    return known[metric].title if metric in known else prognosis_title(metric) or metric.replace("_", " ")
 
 
 def metric(name: str, least: float) -> Criterion:
@@ -74,6 +76,16 @@ def metric(name: str, least: float) -> Criterion:
 def told(name: str) -> Criterion:
     """Tell a metric without asking anything of it."""
     return Criterion(f"{title_of(name)}, unseen patients", lambda ran: ran.value(name))
+
+
+def over(name: str, other: str, *, least: float) -> Criterion:
+    """Ask a metric of unseen patients that is better than another one of the same run, such as that of a trivial answer."""
+
+    def figure(ran: Ran) -> float | None:
+        ours, theirs = ran.value(name), ran.value(other)
+        return None if ours is None or theirs is None else ours - theirs
+
+    return Criterion(f"{title_of(name)} minus {title_of(other)[:1].lower()}{title_of(other)[1:]}", figure, least=least)
 
 
 def _over_alone(ran: Ran) -> float | None:

@@ -62,3 +62,12 @@ def test_other_files(tmp_path: Path) -> None:
     with pytest.raises(BadCohort, match="UTF-8"):
         read_clinical(tmp_path / "b.csv")
     assert table(tmp_path, "patient_id,shoe_size\n1,4\n", extra_columns="ignore").values("1", "") == {}
+
+
+def test_findings_are_present_absent_or_not_known(tmp_path: Path) -> None:
+    found = table(tmp_path, "patient_id,finding_ggo,finding_cysts\n1,1,\n2,0,1\n")
+    assert found.values("1", "") == {"finding_ggo": 1.0}
+    assert found.values("2", "") == {"finding_ggo": 0.0, "finding_cysts": 1.0}
+    for text, words in (("patient_id,finding_ggo\n1,maybe\n", "column finding_ggo: must be 1"), ("patient_id,finding_\n1,1\n", "unknown column")):
+        with pytest.raises(BadCohort, match=words):
+            table(tmp_path, text)
