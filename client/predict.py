@@ -35,13 +35,14 @@ from client.pictures import PICTURES, seen_slices
 from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
+from client.prognosis import prognosis_of, states_risks
 from client.site import Site
 from client.statistics import rows_seen, study_seen
 from client.training import PREDICTORS
 from client.training.personal_models import beside
 from client.training.records import Records, image_of, reads_gaps, refuse_gaps, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
-from shared_models.catalogue import spec_in, spec_of
+from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
 from shared_models.core.files import write_atomic, write_json
@@ -210,7 +211,7 @@ def predict_series(
         prepared = replace(prepared, mask=mask)
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
     survival = experiment.data.target == "survival"
-    found, said = (PREDICTORS[spec.fit](experiment, bundle.state, records)[0], None) if survival else calibrated(experiment, bundle.state, records)
+    found, said = (prognosis_of(experiment, bundle.state, records)[0], None) if survival else calibrated(experiment, bundle.state, records)
     probabilities = found.tolist()
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
     why = None if survival else explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
@@ -340,7 +341,8 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
     if experiment.data.target == "reconstruction":
         remedy = "start a diagnosis model from it: [model.weights]"
         raise BadInput("a network that learnt without labels names no disease", value=experiment.name, remedy=remedy)
-    if experiment.data.target == "survival" and spec_in(experiment).objective is None:  # a hazard relative to other patients is no probability
+    survival = experiment.data.target == "survival"
+    if survival and not (experiment.data.horizons and states_risks(experiment)):  # a hazard relative to other patients is no probability
         remedy = "use a release whose network learnt survival; hazard ratios stand in the report of this one's run"
         raise BadInput(
             "a prediction is of classes or of risks, and a model of hazard ratios knows neither", value=experiment.model.name, remedy=remedy

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from client.cases.identity import Pseudonyms
-from shared_models.blocks.spec import NETWORK_FITS
-from shared_models.catalogue import spec_of
+from client.prognosis import states_risks
 from shared_models.classical.cox import hazard_table, proportionality
 from shared_models.core.files import read_json, read_state, write_json
 from shared_models.experiment import Experiment
@@ -36,7 +35,7 @@ Answer = tuple[list[list[float]], list[list[float]], list[str]]
 def judge_prognosis(run: Run, training: list[Path], held_out: list[Path], pool: Pool, steps: dict[str, int]) -> None:
     """Predict, score, and write metrics.json, curves.json, run.json, the bundle and the pictures into the run folder.
 
-    A network states risks at the horizons; a model of hazard ratios orders patients, and what needs a risk is left out. The held-out hospital is
+    Some models state risks at the horizons; others, of hazard ratios, order patients, and what needs a risk is left out. The held-out hospital is
     judged on every visit that the model reads, the training hospitals on the first of their validation patients.
     """
     experiment, out = run.experiment, run.out
@@ -53,7 +52,7 @@ def judge_prognosis(run: Run, training: list[Path], held_out: list[Path], pool: 
     home_answers = dict(zip(names, answers[len(states) : len(calls)], strict=True))
     outcomes, _, patients = away_answers["federated"]
     away_answers[ONE_SHOT] = (outcomes, np.mean([away_answers[name][1] for name in names], axis=0).tolist(), patients)
-    horizons, absolute = experiment.data.horizons, spec_of(experiment.model).fit in NETWORK_FITS
+    horizons, absolute = experiment.data.horizons, states_risks(experiment)
 
     def scored(answer: Answer, *, absolute: bool = absolute) -> dict[str, Any]:
         seed, times = experiment.seed, experiment.evaluation.bootstrap

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from client.prognosis import prognosis_of
 from client.selection import cohort_of
 from client.site import Site
 from client.statistics import all_seen, look_of, seen_records
@@ -121,7 +122,7 @@ def prognoses(
         except BadInput:
             return None
     records = Records.join([_records(site, settings, whole, part) for site in sites])
-    found = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
+    found = prognosis_of(settings, whole, records)
     return records.outcome.tolist(), found.tolist(), list(records.names)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shared_models.experiment import Data
-from shared_models.survival.hazards import risks_at
+from shared_models.survival.hazards import START_LOGIT, risks_at
 
 
 def said_of(data: Data) -> Callable[[Tensor], Tensor]:
@@ -22,9 +22,12 @@ def said_of(data: Data) -> Callable[[Tensor], Tensor]:
 def risks(logits: Tensor, *, data: Data) -> Tensor:
     """Return P(event by each horizon), shape (n, horizons), from logits of the hazards, shape (n, intervals): it never falls with the horizon.
 
+    The logits are a network's outputs above `START_LOGIT`.
+
     Examples
     --------
-    >>> risks(torch.zeros(1, 2).double(), data=Data.model_validate({"target": "survival", "horizons": [0.5, 1.0]})).tolist()
-    [[0.5, 0.75]]
+    >>> data = Data.model_validate({"target": "survival", "horizons": [0.5, 1.0]})
+    >>> risks(torch.full((1, 2), 3.0).double(), data=data).tolist(), risks(torch.zeros(1, 2).double(), data=data).numpy().round(3).tolist()
+    ([[0.5, 0.75]], [[0.047, 0.093]])
     """
-    return torch.from_numpy(risks_at(torch.sigmoid(logits).cpu().numpy(), data.intervals, data.horizons))
+    return torch.from_numpy(risks_at(torch.sigmoid(logits + START_LOGIT).cpu().numpy(), data.intervals, data.horizons))

@@ -139,6 +139,15 @@ class Grouping(Protocol):
 
 
 @runtime_checkable
+class Stating(Protocol):
+    """A model of survival that states risks, and not only who is at higher risk than whom."""
+
+    def risks(self, state: State, x: np.ndarray, horizons: tuple[float, ...]) -> np.ndarray:
+        """Return P(event by each horizon), shape (n, horizons)."""
+        ...
+
+
+@runtime_checkable
 class PrivateSums(Protocol):
     """A model of sums that says how much one record can change them: what differential privacy needs to know.
 

@@ -12,12 +12,12 @@ HEADS = (3, 6, 12, 24)
 """Heads of attention by stage, as published."""
 
 
-def swin_classifier(inputs: int, outputs: int, *, width: int, window: int, depths: Sequence[int], dropout: float) -> nn.Module:
+def swin_classifier(inputs: int, outputs: int, *, width: int, patch: int, window: int, depths: Sequence[int], dropout: float) -> nn.Module:
     """Return encoder, mean over places and linear layer; see `shared_models.networks.swin_unetr`."""
     from monai.networks.nets.swin_unetr import SwinTransformer
 
     encoder = SwinTransformer(
-        in_chans=inputs, embed_dim=width, window_size=(window,) * 3, patch_size=(2, 2, 2), depths=tuple(depths), num_heads=HEADS, spatial_dims=3
+        in_chans=inputs, embed_dim=width, window_size=(window,) * 3, patch_size=(patch,) * 3, depths=tuple(depths), num_heads=HEADS, spatial_dims=3
     )
     for attention in [module for module in encoder.modules() if hasattr(module, "relative_position_index")]:
         index = attention.relative_position_index

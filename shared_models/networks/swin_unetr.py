@@ -19,11 +19,12 @@ def swin_unetr(
     outputs: int,
     *,
     width: Annotated[int, Field(ge=6, le=96)] = 48,
+    patch: Annotated[int, Field(ge=2, le=8)] = 2,
     window: Annotated[int, Field(ge=2, le=9)] = 7,
     depths: Annotated[tuple[Annotated[int, Field(ge=1, le=12)], ...], Field(min_length=4, max_length=4)] = (2, 2, 2, 2),
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> nn.Module:
-    """Build the encoder of SwinUNETR over volumes (n, inputs, z, y, x): patches of 2 voxels, four stages that each halve the grid.
+    """Build the encoder of SwinUNETR over volumes (n, inputs, z, y, x): small cubes of voxels, four stages that each halve the grid.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def swin_unetr(
         Channels and classes.
     width : int
         Features of the first stage, a multiple of 3 (as many as the heads of attention); each later stage has twice as many. 48 is published.
+    patch : int
+        Side of the cubes, voxels; 2 is published.
     window : int
         Side of the windows inside which places attend to one another.
     depths : tuple of int
@@ -46,14 +49,14 @@ def swin_unetr(
     Examples
     --------
     >>> import torch
-    >>> swin_unetr(1, 5, width=6, window=2, depths=(1, 1, 1, 1))(torch.zeros(1, 1, 16, 16, 16)).shape
+    >>> swin_unetr(1, 5, width=6, patch=4, window=2, depths=(1, 1, 1, 1))(torch.zeros(1, 1, 16, 16, 16)).shape
     torch.Size([1, 5])
     """
     if width % 3:
         raise BadChoice("the width of a Swin transformer is a multiple of its 3 heads", value=width, remedy=f"width = {3 * round(width / 3)}")
     from shared_models.blocks.swin import swin_classifier
 
-    return swin_classifier(inputs, outputs, width=width, window=window, depths=depths, dropout=dropout)
+    return swin_classifier(inputs, outputs, width=width, patch=patch, window=window, depths=depths, dropout=dropout)
 
 
 SPEC = ModelSpec(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+START_LOGIT = -3.0
+"""Added to a network's outputs: one that knows nothing states a hazard of 5 % an interval, not one half, and need not first unlearn it."""
+
+
 def interval_of(times: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.int64]:
     """Return the number of the interval that each time lies in: ``edges[b-1] < t <= edges[b]``; beyond the last edge ``len(edges)``.
 
@@ -67,14 +71,14 @@ def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[f
 
 @dataclass(frozen=True)
 class HazardObjective:
-    """The objective of a network whose outputs are logits of hazards: `hazard_loss` of targets (n, 2), time and event, over intervals."""
+    """The objective of a network whose outputs are logits of hazards above `START_LOGIT`: `hazard_loss` of targets (n, 2), time and event."""
 
     edges: tuple[float, ...]
 
     def __call__(self, output: Tensor, batch: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each record, shape (n,); the batch is not read."""
         del batch
-        return hazard_loss(output, targets[:, 0], targets[:, 1], self.edges)
+        return hazard_loss(output + START_LOGIT, targets[:, 0], targets[:, 1], self.edges)
 
 
 def risks_at(hazards: NDArray[np.float64], edges: Sequence[float], horizons: Sequence[float]) -> NDArray[np.float64]:

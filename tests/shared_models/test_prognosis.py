@@ -39,7 +39,7 @@ def test_a_score_that_only_orders_gives_the_same_order_and_no_error() -> None:
 
 
 def test_intervals_and_differences_resample_patients() -> None:
-    twice = np.repeat(np.arange(45), 2)
+    twice = np.repeat(np.arange(45), 2).tolist()
     cell = score_prognosis(OUTCOMES, RISKS, HORIZONS, groups=twice, bootstrap=200)["harrell_c"]
     assert cell["low"] < cell["value"] < cell["high"] and cell["n"] == 90 and cell["events"] == int(OUTCOMES[:, 1].sum())
     noise = np.sort(RNG.uniform(0, 1, (90, 3)), axis=1)

@@ -39,7 +39,7 @@ TINY: dict[str, dict[str, Any]] = {
     "rapnet_pipeline": {"lung_widths": [4, 8], "size": 32, "width": 4, "pyramid": 8, "features": 8, "dropout": 0.0},
     "densenet121": {"growth_rate": 4, "first_features": 8},
     "resnet18": {"width": 4},
-    "swin_unetr": {"width": 6, "window": 2, "depths": [1, 1, 1, 1]},
+    "swin_unetr": {"width": 6, "patch": 4, "window": 2, "depths": [1, 1, 1, 1]},
     "patch_cnn": {"width": 4, "bins": 8, "hidden": 8, "dropout": 0.0},
     "ild_cnn": {"k": 1, "dropout": 0.0},
     "linear": {},

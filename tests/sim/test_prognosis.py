@@ -65,7 +65,7 @@ def hospital(folder: Path, name: str, *, patients: int, seed: int) -> Path:
         fibrosis, age = float(rng.gamma(1.6, 9)), float(rng.normal(65, 8))
         hazard = float(np.log(1.9) / 10 * (fibrosis - 14) + np.log(1.03) * (age - 65))
         death, last = rng.exponential(6 * np.exp(-hazard)), rng.uniform(0.5, 8)
-        known = {"age": age, "time_years": float(min(death, last)), "event": float(death <= last)}
+        known: dict[str, float | str] = {"age": age, "time_years": float(min(death, last)), "event": float(death <= last)}
         patient = f"PHANTOM-{name}-{number:04d}"
         cases.append(Case(names.patient(patient), (Visit(f"v{number}", 0, f"s{number}", Path("x"), {"whole_haa_percent": 2 * fibrosis}, known),)))
         visits.append({"patient_id": patient, "fibrosis": fibrosis, "log_hazard": hazard})
@@ -113,7 +113,7 @@ def test_what_survival_asks_of_an_experiment(tmp_path: Path) -> None:
     network = experiment(tmp_path, ["model={name='mil_cnn'}", "privacy={unit='patient', noise_multiplier=1.0}"])
     assert any("a loss of its own" in fault for fault in faults(network))
     with pytest.raises(BadInput, match="classes of patients"):
-        compare(experiment(tmp_path), tmp_path / "out", arms=[cast("Any", "fedavg")], seeds=1)
+        compare(experiment(tmp_path), [cast("Any", "fedavg")], tmp_path / "out", seeds=1)
 
 
 def test_a_law_has_the_risks_it_was_fitted_to() -> None:

@@ -17,7 +17,7 @@ DATA = Data.model_validate({"target": "survival", "horizons": [1, 3]})
 
 def case(*visits: tuple[int, float | None]) -> Case:
     """A patient of visits (days, years that the table gives at that visit)."""
-    rows = [{} if years is None else {"time_years": years, "event": 1.0} for _, years in visits]
+    rows: list[dict[str, float | str]] = [{} if years is None else {"time_years": years, "event": 1.0} for _, years in visits]
     made = (Visit(f"v{n}", days, f"s{n}", Path("x"), {}, row) for n, ((days, _), row) in enumerate(zip(visits, rows, strict=True)))
     return Case("a", tuple(made))
 

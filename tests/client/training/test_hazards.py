@@ -80,7 +80,7 @@ def test_horizons_and_intervals() -> None:
     assert SURVIVAL.intervals == tuple(np.arange(1, 11) / 2) and SURVIVAL.outputs == 10
     assert Data.model_validate({"target": "survival", "horizons": [0.8]}).intervals == (0.5, 0.8)
     own = Data.model_validate({"target": "survival", "horizons": [1, 3], "intervals": [1, 4]})
-    assert own.outputs == 2 and risks(torch.zeros(1, 2).double(), data=own).numpy()[0] == pytest.approx([0.5, 1 - 0.5 ** (1 + 2 / 3)])
+    assert own.outputs == 2 and risks(torch.full((1, 2), 3.0).double(), data=own).numpy()[0] == pytest.approx([0.5, 1 - 0.5 ** (1 + 2 / 3)])
     assert Data.model_validate({"target": "survival", "horizons": [365, 1825]}).intervals == ()  # of days they are to be named
     for wrong in ({"horizons": [3, 1]}, {"horizons": [3], "intervals": [1, 2]}, {"intervals": [1]}, {"horizons": [-1]}):
         with pytest.raises(ValueError, match=r"horizons|intervals"):
@@ -116,7 +116,7 @@ def test_a_site_trains_on_every_visit_and_judges_the_first(tmp_path: Path) -> No
             years = round(float(records.times[number]) - 0.25 * visit, 6)  # type: ignore[index]
             if years > 0:
                 columns = {"whole_haa_percent": float(records.inputs[number, 0])}
-                known = {"age": float(rng.normal()), "time_years": years, "event": float(records.labels[number])}
+                known: dict[str, float | str] = {"age": float(rng.normal()), "time_years": years, "event": float(records.labels[number])}
                 visits.append(Visit(f"v{number}.{visit}", 91 * visit, "s", Path("x"), columns, known))
         cases.append(Case(f"p{number:02d}", tuple(visits), "SSc"))
     Cohort(tuple(cases), ("SSc",)).save(tmp_path / "workspace" / "cohort.json")
