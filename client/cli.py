@@ -112,14 +112,18 @@ def prepare(
         log.setLevel(logging.INFO)
         run(folder.resolve(), experiment, stop=stop_on_signal(), processes=processes)
         return
+    from client.cases.follow_up import follow_up_words
     from client.outcome import lines_of
     from client.station import prepare_site
     from shared_models.core.files import read_json
 
     with progress_bar("series") as step:
         report = prepare_site(folder, experiment, processes=processes, backend=backend, ray_address=ray_address, progress=step)
-    for line in lines_of(read_json(report)["outcomes"]):
+    told = read_json(report)
+    for line in lines_of(told["outcomes"]):
         typer.echo(line)
+    if "follow_up" in told:
+        typer.echo(follow_up_words(told["follow_up"]))
     typer.echo(report)
 
 

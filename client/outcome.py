@@ -15,6 +15,7 @@ from typing import Any
 
 from client.cases.clinical import ClinicalTable, with_numbers
 from client.cases.cohort import Case, Cohort, Visit, number_out
+from client.cases.follow_up import follow_up_of_cases
 from client.cases.identity import Pseudonyms, canonical_id
 from client.dicom import tags
 from client.dicom.acquisition import Acquisition
@@ -60,7 +61,16 @@ class PrepareReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values; every name in them is a keyed pseudonym."""
-        return {"accepted": self.accepted, "skipped": self.skipped, "quarantined": self.quarantined, "outcomes": self.outcomes()}
+        return {"accepted": self.accepted, "skipped": self.skipped, "quarantined": self.quarantined, "outcomes": self.outcomes()} | self._told()
+
+    def _told(self) -> dict[str, Any]:
+        line = self.follow_up()
+        return {} if line is None else {"follow_up": line}
+
+    def follow_up(self) -> dict[str, Any] | None:
+        """Return how long whom of the cohort was followed; None where no patient's time and event are known."""
+        line = follow_up_of_cases(self.cohort.cases)
+        return line.row() if line.known else None
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Return one row for each outcome and reason: how many items and files, what it means and what to do about it."""

@@ -19,7 +19,13 @@ MAX_PICTURES = 300
 def render(report: PrepareReport) -> str:
     """Return the page as HTML; it holds keyed pseudonyms only."""
     return _template().render(
-        notice=NOTICE, report=report, outcomes=report.outcomes(), limits=LIMITS, pictures=_pictures(report), counts=_finding_counts(report)
+        notice=NOTICE,
+        report=report,
+        outcomes=report.outcomes(),
+        limits=LIMITS,
+        pictures=_pictures(report),
+        counts=_finding_counts(report),
+        followed=report.follow_up(),
     )
 
 

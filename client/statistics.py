@@ -78,8 +78,14 @@ def by_centres(prepared: Prepared, fit: State, experiment: Experiment) -> Prepar
     return replace(prepared, mask=pick(SEGMENTERS, known, kind="segmenter")(prepared.volume))
 
 
-FITTED_ON: dict[str, Callable[[Prepared], np.ndarray]] = {"landmarks": lung_histogram, "fuzzy_centres": grey_values}
-"""The row of numbers that a statistic of studies reads of each."""
+def nothing_of(prepared: Prepared) -> np.ndarray:
+    """Return no number of a study, shape (0,): what became of its patient stands elsewhere."""
+    del prepared
+    return np.zeros(0)
+
+
+FITTED_ON: dict[str, Callable[[Prepared], np.ndarray]] = {"landmarks": lung_histogram, "fuzzy_centres": grey_values, "life_table": nothing_of}
+"""The row of numbers that a statistic of studies, or of outcomes, reads of each."""
 
 APPLIED: dict[str, Callable[[Prepared, State, Experiment], Prepared]] = {"landmarks": by_landmarks, "fuzzy_centres": by_centres}
 """How a statistic of studies changes each."""
@@ -124,7 +130,7 @@ def seen_records(site: Site, experiment: Experiment, state: State, *, fitting: i
         Which statistic is being fitted; those before it are known.
     """
     training, validation = split_records(site, experiment, see=_look(experiment, state, fitting))
-    if not experiment.statistics or (fitting is not None and STATISTICS[experiment.statistics[fitting].name].takes == "study"):
+    if not experiment.statistics or (fitting is not None and STATISTICS[experiment.statistics[fitting].name].takes != "table"):
         return training, validation
     changed = rows_seen([training.inputs, validation.inputs], training.inputs, experiment, state, before=fitting)
     return replace(training, inputs=changed[0]), replace(validation, inputs=changed[1])

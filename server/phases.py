@@ -34,7 +34,11 @@ OF_PROBABILITIES = {"conformal": "sets are", "operating_point": "a threshold is"
 PRIVATE = ("scaler", "pca")
 """Statistics of which one record's part is known and bounded."""
 
-INSTEAD = {"landmarks": "the step 'standardise' with public landmarks", "fuzzy_centres": "the segmenter's centres_hu with public centres"}
+INSTEAD = {
+    "life_table": "the secure sum without [privacy]",
+    "landmarks": "the step 'standardise' with public landmarks",
+    "fuzzy_centres": "the segmenter's centres_hu with public centres",
+}
 """What serves under privacy in place of a statistic of studies."""
 
 CLUSTERING = ("enfcm", "fgfcm", "frfcm", "fuzzy_cmeans")
@@ -98,6 +102,9 @@ def _statistics(experiment: Experiment) -> Iterator[Conflict]:
         elif STATISTICS[name].takes == "study" and takes not in ("slices", "volume"):
             rule = f"{name!r} changes images, and the model {experiment.model.name!r} reads none"
             yield Conflict("statistics", rule, "leave it out, or choose a model of slices or volumes")
+        elif STATISTICS[name].takes == "outcome" and experiment.data.target != "survival":
+            yield Conflict("statistics", f"{name!r} is of times to an event, and data.target is another", "leave it out")
+    yield from _summed(experiment, chosen)
     yield from _missing(experiment, names)
     tables = [name for name in names if STATISTICS[name].takes == "table"]
     if tables and takes == "table":
@@ -114,6 +121,16 @@ def _statistics(experiment: Experiment) -> Iterator[Conflict]:
     if "landmarks" in names and any(step.name == "standardise" for step in experiment.preparation.steps):
         yield Conflict("preparation.steps", "'standardise' has landmarks already", "leave the step out, or the statistic 'landmarks'")
     yield from _private(experiment, names)
+
+
+def _summed(experiment: Experiment, chosen: list[Choice]) -> Iterator[Conflict]:
+    for choice in chosen:
+        if STATISTICS[choice.name].summed_only and experiment.federation.secure_sum is None:
+            rule = f"sums of {choice.name!r} tell of groups as small as one patient"
+            yield Conflict("federation.secure_sum", rule, "federation.secure_sum = true, or leave the statistic out")
+        causes = len(experiment.data.classes) - 1
+        if choice.name == "life_table" and experiment.data.target == "survival" and choice.knobs.get("causes", 1) != causes:
+            yield Conflict("statistics", f"'life_table' counts other causes than data.classes name ({causes})", f"causes = {causes}")
 
 
 def _missing(experiment: Experiment, names: list[str]) -> Iterator[Conflict]:

@@ -68,9 +68,10 @@ class Data(Section):
 
     Target ``survival`` learns from a time and an event instead: `time` names the column of the time to the event or to the day the patient was
     last seen (any unit), `event` the column that says which of the two it is (1 or 0); where either is not known the patient is left out.
-    The two classes are then those who were last seen and those who had the event. A network then learns the hazard of each of `intervals` (their
-    ends, by default every half unit of time up to the last horizon) and predicts the risk of the event by each of `horizons`; a model of hazard
-    ratios is judged at them.
+    The two classes are then those who were last seen and those who had the event. Further classes are causes that end the waiting for it, as
+    2, 3 ... in the column of the event (``classes = ["censored", "death", "transplant"]``): to a model their patients were last seen then. A
+    network then learns the hazard of each of `intervals` (their ends, by default every half unit of time up to the last horizon) and predicts the
+    risk of the event by each of `horizons`; a model of hazard ratios is judged at them.
 
     Target ``segmentation`` learns a class of every pixel: with `annotation` ``lung`` those of the prepared lung mask (background, lung), with
     ``patterns`` those that readers have drawn inside it, the first class being healthy lung. Its classes are names of `PATTERNS` and what `merge`
@@ -118,8 +119,8 @@ class Data(Section):
             raise ValueError("target = 'reconstruction' learns from images without labels: leave classes and merge out, and read studies")
         if self.target != "survival" and (self.time is not None or self.event is not None):
             raise ValueError("time and event are columns of target = 'survival'; leave them out")
-        if self.target == "survival" and (len(self.classes) != 2 or self.merge or self.kind == "patches"):
-            raise ValueError("target = 'survival' has two classes (last seen, event), nothing to merge, and reads studies or a table")
+        if self.target == "survival" and (self.merge or self.kind == "patches"):
+            raise ValueError("target = 'survival' has classes (last seen, event, other causes), nothing to merge, and reads studies or a table")
         return self
 
     @model_validator(mode="after")

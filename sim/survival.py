@@ -16,10 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from client.cases.follow_up import FollowUp, follow_up_of
+from client.selection import all_records
+from client.site import Site
 from shared_models.classical.cox import hazard_table, proportionality
+from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_state, write_atomic, write_json
+from shared_models.experiment import Experiment
 from shared_models.metrics.survival import score_survival
+from shared_models.phases import fit_of, rounds_of
+from shared_models.statistics.life_table import told_table
+from shared_models.survival.profile import profile_table
 from sim.baselines import POOLED
 from sim.federation import federate
 from sim.pool import Pool
@@ -101,15 +109,13 @@ def _judge(run: Run, settings: OneTable, sites: list[Path], pool: Pool) -> None:
     experiment, out = run.experiment, run.out
     states = {"federated": out / "federation" / "final.safetensors", POOLED: out / "baselines" / f"{POOLED}.safetensors"}
     names = [str(site) for site in sites]
-    found = pool.map("sim.tasks", "risks", [(experiment.for_sites().to_json(), str(state), names) for state in states.values()])
+    judged = "validation" if experiment.evaluation.validation else "all"
+    found = pool.map("sim.tasks", "risks", [(experiment.for_sites().to_json(), str(state), names, judged) for state in states.values()])
     tables: dict[str, Any] = {}
     for name, (outcomes, scores) in zip(states, found, strict=True):
-        state = read_state(states[name])
-        table, steady = hazard_table(state), proportionality(state)
         scored = score_survival(outcomes, scores, seed=experiment.seed, bootstrap=experiment.evaluation.bootstrap)
-        tables[name] = {"columns": {key: [_number(v) for v in values] for key, values in table.items()}, "scores": scored}
-        tables[name]["proportionality"] = {key: [_number(v) for v in values] for key, values in steady.items()}
-    strata = np.array(found[0][0])[:, 2].astype(int)
+        tables[name] = {"scores": scored, **_ratios(experiment, read_state(states[name]))}
+    cohorts = [_followed(site, experiment) for site in sites]
     write_json(
         out / "metrics.json",
         {
@@ -117,17 +123,46 @@ def _judge(run: Run, settings: OneTable, sites: list[Path], pool: Pool) -> None:
             "title": experiment.title,
             "target": "survival",
             "ties": experiment.model.knobs.get("ties", "efron"),
+            "model": experiment.model.name,
             "columns": list(experiment.inputs.columns),
             "headline": experiment.evaluation.headline,
-            "rounds": experiment.federation.rounds,
+            "rounds": rounds_of(experiment),
             "secure_sum": experiment.federation.secure_sum is not None,
             "sites": len(sites),
-            "smallest_site": int(np.bincount(strata).min()),
-            "largest_site": int(np.bincount(strata).max()),
+            "smallest_site": min(cohort.patients for cohort in cohorts),
+            "largest_site": max(cohort.patients for cohort in cohorts),
+            "judged": judged,
+            "cohorts": {site.parent.name: cohort.row() for site, cohort in zip(sites, cohorts, strict=True)},
+            "life_table": _life_table(experiment, read_state(states["federated"])),
             "data": {"kind": "real", "note": settings.citation},
             **tables,
         },
     )
+
+
+def _followed(site: Path, experiment: Experiment) -> FollowUp:
+    records = all_records(Site.load(site), experiment)
+    first = records.first_of_each()
+    times = np.zeros(0) if first.times is None else first.times
+    return follow_up_of(times, first.labels, patients=records.patients, visits=len(records), kinds=len(experiment.data.classes) - 1)
+
+
+def _ratios(experiment: Experiment, state: State) -> dict[str, Any]:
+    """Return what a Cox model says of each column; of another model nothing."""
+    if experiment.model.name != "cox":
+        return {}
+    parts = {"columns": hazard_table(state) | {"scale": state["scale"]}, "proportionality": proportionality(state), "profile": profile_table(state)}
+    return {name: {key: [_number(v) for v in values] for key, values in part.items()} for name, part in parts.items()}
+
+
+def _life_table(experiment: Experiment, state: State) -> dict[str, Any] | None:
+    """Return the federation's life table, where the experiment asks for one."""
+    if not any(choice.name == "life_table" for choice in experiment.statistics or ()):
+        return None
+    fit = fit_of(state, "life_table")
+    table = told_table(fit)
+    parts = {"times": table.times.tolist(), "at_risk": table.at_risk.tolist(), "events": table.events.tolist()}
+    return {"patients": int(fit["n"][0]), "causes": list(experiment.data.classes[1:]), **parts}
 
 
 def _number(value: float) -> float | None:

@@ -100,10 +100,10 @@ def told_findings(
     return np.asarray(records.targets, np.float64).tolist(), probabilities.tolist(), list(records.names)
 
 
-def risks(experiment: str, state: str, sites: list[str]) -> tuple[list[list[float]], list[float]]:
-    """Return outcomes (time, event, number of the site) and risks of all records of sites under a saved state."""
+def risks(experiment: str, state: str, sites: list[str], part: str) -> tuple[list[list[float]], list[float]]:
+    """Return outcomes (time, event, number of the site) and risks of the ``all`` or ``validation`` records of sites under a saved state."""
     settings, whole = Experiment.from_json(experiment), read_state(Path(state))
-    records = Records.join([_records(site, settings, whole, "all") for site in sites])
+    records = Records.join([_records(site, settings, whole, part) for site in sites])
     found = PREDICTORS[spec_of(settings.model).fit](settings, whole, records)
     return records.outcome.tolist(), found[:, 0].tolist()
 
@@ -199,7 +199,7 @@ def _fitted(phase: Phase, state: State, sites: list[str]) -> State:
         part, sums = phase.changed(state), []
         for site in sites:
             records = seen_records(Site.load(site), phase.settings, state, fitting=phase.number)[0]
-            sums.append(statistic.contribution(part, records.inputs, records.outcome, seed=0))
+            sums.append(statistic.contribution(part, records.inputs, records.course, seed=0))
         state = phase.joined(state, statistic.combine(part, sums, [1.0] * len(sums)))
     return state
 

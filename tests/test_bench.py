@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[1]
         pytest.param("zoo_patches", ("mean recall", "attention_cnn", "MB a round"), marks=pytest.mark.zoo),
         pytest.param("generation", ("drawn share", "another scanner", "enhanced", "gain"), marks=pytest.mark.zoo),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
+        pytest.param("site_bias", ("stratified", "unstratified", "confounded", "interval holds the truth"), marks=pytest.mark.zoo),
     ],
 )
 def test_smoke(name: str, columns: tuple[str, ...]) -> None:

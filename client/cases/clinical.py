@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from client.cases.identity import canonical_id
+from client.cases.outcome_rows import check_outcomes
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import FINDING
 
@@ -47,7 +48,7 @@ COLUMNS: dict[str, Callable[[str], float | str]] = {
     "fvc_percent": _number(5, 250),
     "dlco_percent": _number(5, 250),
     "time_years": _number(0, 100),
-    "event": _number(0, 1),
+    "event": _number(0, 9),
 }
 """Columns besides patient_id and study_date, each with what reads a cell. Ages over 89 become 90; an empty cell is a missing value."""
 
@@ -157,7 +158,8 @@ def read_clinical(path: Path, *, extra_columns: Literal["refuse", "ignore"] = "r
         remedy = f"remove it; known columns are patient_id, study_date, {', '.join(COLUMNS)}, finding_NAME"
         raise BadCohort("the clinical table has an unknown column", value=unknown[0], remedy=remedy)
     rows = [_row(header, line, number) for number, line in enumerate(lines[1:], start=2) if any(cell.strip() for cell in line)]
-    _agree([(number, row) for number, row in rows])
+    _agree(rows)
+    check_outcomes((number, row.patient, row.day, row.values) for number, row in rows)
     return ClinicalTable(tuple(row for _, row in rows))
 
 
@@ -177,8 +179,8 @@ def _row(header: list[str], line: list[str], number: int) -> tuple[int, Clinical
         except ValueError as error:
             text = str(error) if str(error).startswith("must") else "must be a number"
             raise BadCohort(f"clinical table, row {number}, column {name}: {text}", value=cell) from None
-    if "event" in values and values["event"] not in (0.0, 1.0):
-        raise BadCohort(f"clinical table, row {number}, column event: must be 0 or 1", value=cells["event"])
+    if "event" in values and not float(values["event"]).is_integer():
+        raise BadCohort(f"clinical table, row {number}, column event: must be 0 or 1, or the number of another cause up to 9", value=cells["event"])
     if ("event" in values) != ("time_years" in values):
         raise BadCohort(f"clinical table, row {number}: time_years and event belong together; one of them is missing")
     return number, ClinicalRow(patient, _day(cells.get("study_date", ""), number), values)

@@ -14,13 +14,13 @@ DAYS_A_YEAR = 365.25
 """Times in a clinical table are years."""
 
 
-def checked_outcome(time: float, event: float) -> tuple[int, float]:
-    """Return (1 for an event or 0 for last seen, time).
+def checked_outcome(time: float, event: float, *, causes: int = 1) -> tuple[int, float]:
+    """Return (1 for an event, 0 for last seen or the number of another cause, time).
 
     Raises
     ------
     BadCohort
-        A negative time, or an event that is neither 0 nor 1.
+        A negative time, or an event that is neither 0 nor one of the `causes`.
 
     Examples
     --------
@@ -29,8 +29,9 @@ def checked_outcome(time: float, event: float) -> tuple[int, float]:
     """
     if not time >= 0:
         raise BadCohort("a time to an event is not negative", value=time)
-    if event not in (0.0, 1.0):
-        raise BadCohort("an event is 1, or 0 for a patient who was last seen without one", value=event)
+    if event not in range(causes + 1):
+        words = "an event is 1, or 0 for a patient who was last seen without one"
+        raise BadCohort(words if causes == 1 else f"{words}, or the number of another cause up to {causes}", value=event)
     return int(event), float(time)
 
 
@@ -92,4 +93,4 @@ def _stated(visit: Visit, data: Data) -> tuple[int, float] | None:
         return None
     if isinstance(time, str) or isinstance(event, str):
         raise BadCohort("time and event are numbers", value=[data.time, data.event])
-    return checked_outcome(time, event)
+    return checked_outcome(time, event, causes=len(data.classes) - 1)

@@ -36,7 +36,7 @@ class Table:
     values : ndarray, shape (n, columns), float64
         NaN where a cell is missing and the experiment fills it in.
     labels : ndarray of int64, shape (n,)
-        Class numbers; of survival 1 for an event, 0 for a patient who was last seen without one.
+        Class numbers; of survival 1 for an event, 0 for a patient who was last seen without one, 2 and more for other causes.
     names : tuple of str
         The patient of each row.
     parts : tuple of str
@@ -104,9 +104,10 @@ def _outcome(cells: dict[str, str], data: Data, number: int) -> tuple[int, float
     if math.isnan(time) or math.isnan(event):
         return None
     try:
-        return checked_outcome(time, event)
+        return checked_outcome(time, event, causes=len(data.classes) - 1)
     except BadCohort as error:
-        raise BadCohort(f"table, row {number}: {error.rule}", value=error.value) from None
+        column = data.event if time >= 0 else data.time
+        raise BadCohort(f"table, row {number}, column {column}: {error.rule}", value=error.value) from None
 
 
 @dataclass(frozen=True)

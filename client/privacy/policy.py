@@ -75,7 +75,7 @@ def _known(experiment: Experiment, policy: Policy) -> Refused | None:
         knob = knobs_of(STATISTICS[choice.name].build).get("least") if choice.name in STATISTICS else None
         if knob is not None and choice.knobs.get("least", knob.default) < least:
             return Refused(
-                "a column's mean is of as many patients as stand behind a number of this site",
+                "a number of a statistic is of as many patients as stand behind a number of this site",
                 value=f"{choice.name}: least",
                 remedy=f"least = {least}",
                 code="E_POLICY_STATISTIC",
@@ -124,12 +124,16 @@ def _secure_sum(experiment: Experiment, policy: Policy) -> Refused | None:
 
 def _groups(experiment: Experiment, policy: Policy) -> Refused | None:
     # The same at every site: the policy has no say in it.
+    if experiment.federation.secure_sum is not None:
+        return None
     spec = MODELS.get(experiment.model.name)
-    if spec is None or not spec.summed_only or experiment.federation.secure_sum is not None or is_private(experiment):
+    model = [experiment.model.name] if spec is not None and spec.summed_only and not is_private(experiment) else []
+    sums = [choice.name for choice in experiment.statistics or () if choice.name in STATISTICS and STATISTICS[choice.name].summed_only]
+    if not model + sums:
         return None
     return Refused(
         "sums about groups as small as one patient leave through the secure sum alone",
-        value=experiment.model.name,
+        value=(model + sums)[0],
         remedy="federation.secure_sum = true",
         code="E_POLICY_SUM",
     )

@@ -38,7 +38,8 @@ def fit_classical(
     if model is None:
         refuse_unreadable(experiment, records)
     fitted: Any = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=experiment.data.outputs)
-    return Fitted(fitted.contribution(state, records.inputs, records.outcome, seed=seed), steps=1)
+    known = records.outcome if model is None else records.course
+    return Fitted(fitted.contribution(state, records.inputs, known, seed=seed), steps=1)
 
 
 def predict_classical(experiment: Experiment, state: State, records: Records) -> np.ndarray:

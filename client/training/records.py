@@ -65,7 +65,19 @@ class Records:
 
     @property
     def outcome(self) -> np.ndarray:
-        """What a model without gradients learns: class numbers (n,), or of survival time, event and stratum (n, 3) in float64."""
+        """What a model without gradients learns: class numbers (n,), or of survival time, event and stratum (n, 3) in float64.
+
+        Who left by another cause than the event was last seen then.
+        """
+        if self.times is None:
+            return self.labels
+        course = self.course
+        course[:, 1] = course[:, 1] == 1
+        return course
+
+    @property
+    def course(self) -> np.ndarray:
+        """What a statistic reads: as `outcome`, of survival with the number of the cause (0 for last seen) in place of the event."""
         if self.times is None:
             return self.labels
         strata = np.zeros(len(self)) if self.strata is None else self.strata

@@ -9,10 +9,14 @@ from typing import Any
 
 import jinja2
 
+from server.reports.hazard_plot import hazard_plot
+from server.reports.life_curves import life_curves
 from shared_models.core.files import read_json, write_atomic
 from shared_models.metrics.survival import SURVIVAL_METRICS
 
 Z95 = 1.959963984540054
+FEWEST = 5
+"""Events or losses of one hospital that a page tells of."""
 
 
 def write_survival_report(run: Path) -> Path:
@@ -24,15 +28,40 @@ def write_survival_report(run: Path) -> Path:
 
 def render(metrics: dict[str, Any]) -> str:
     """Return the page as HTML."""
+    ratios = [number for number, _ in enumerate(metrics["columns"]) if "columns" in metrics["federated"]]
     rows = [
         {
-            "name": name,
+            "name": metrics["columns"][number],
+            "scale": metrics["federated"]["columns"]["scale"][number],
             "steady": metrics["federated"]["proportionality"]["p"][number],
+            "profile": _profile(metrics["federated"]["profile"], number),
             **{arm: ratio_of(metrics[arm]["columns"], number) for arm in ("federated", "pooled")},
         }
-        for number, name in enumerate(metrics["columns"])
+        for number in ratios
     ]
-    return _template().render(metrics=metrics, rows=rows, METRICS=SURVIVAL_METRICS)
+    life = life_curves(metrics.get("life_table"))
+    return _template().render(
+        metrics=metrics,
+        rows=rows,
+        plot=hazard_plot(rows),
+        life=life,
+        cohorts=_cohorts(metrics.get("cohorts") or {}),
+        METRICS=SURVIVAL_METRICS,
+        fewest=FEWEST,
+    )
+
+
+def _profile(found: dict[str, list[float | None]], number: int) -> dict[str, float | None] | None:
+    """Return the profile-likelihood interval of a hazard ratio, None where neither end was found."""
+    ends = {end: found[end][number] for end in ("low", "high")}
+    if all(value is None for value in ends.values()):
+        return None
+    return {end: None if value is None else math.exp(value) for end, value in ends.items()}
+
+
+def _cohorts(cohorts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines of the hospitals; `few` where events or losses are fewer than a page tells of one hospital."""
+    return [{"site": site, **line, "few": min([*line["events"], line["lost"]]) < FEWEST} for site, line in cohorts.items()]
 
 
 def ratio_of(columns: dict[str, list[float | None]], number: int) -> dict[str, float] | None:

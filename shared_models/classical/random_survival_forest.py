@@ -41,8 +41,10 @@ class SurvivalForest(Forest):
         for _ in range(self.trees):
             mine = rng.choice(len(rows), drawn, replace=False)
             grown.append(grow(rows[mine], outcome[mine, 0], outcome[mine, 1], self.times, min_leaf=self.min_leaf, tries=tries, rng=rng))
-        parts = [[np.array(getattr(tree, name)) for tree in grown] for name in ("feature", "threshold", "left", "right", "value")]
-        return self._pack(*parts, [len(tree.feature) for tree in grown])
+        feature, threshold, left, right, value = (
+            [np.array(getattr(tree, name)) for tree in grown] for name in ("feature", "threshold", "left", "right", "value")
+        )
+        return self._pack(feature, threshold, left, right, value, [len(tree.feature) for tree in grown])
 
     def check_values(self, value: np.ndarray) -> None:
         """Refuse cumulative hazards that fall with time or are none."""

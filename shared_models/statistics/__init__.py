@@ -1,6 +1,6 @@
 """STATISTICS: what the sites of a federation may sum before training. Adding one is a file beside this one and a line here."""
 
-from shared_models.statistics import combat, fuzzy_centres, landmarks, masked_scaler, pca, scaler
+from shared_models.statistics import combat, fuzzy_centres, landmarks, life_table, masked_scaler, pca, scaler
 from shared_models.statistics.spec import StatisticSpec
 
 STATISTICS: dict[str, StatisticSpec] = {
@@ -10,4 +10,5 @@ STATISTICS: dict[str, StatisticSpec] = {
     "combat": combat.SPEC,
     "landmarks": landmarks.SPEC,
     "fuzzy_centres": fuzzy_centres.SPEC,
+    "life_table": life_table.SPEC,
 }

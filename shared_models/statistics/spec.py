@@ -10,14 +10,15 @@ import numpy as np
 
 from shared_models.core.arrays import State
 
-Takes = Literal["table", "study"]
+Takes = Literal["table", "study", "outcome"]
 
 
 class Statistic(Protocol):
     """A statistic whose fit is a sum over sites. All methods are pure functions of their arguments; x is float64, one row a record.
 
     A statistic of tables reads the table as the statistics before it have left it. One of studies reads a row of numbers of each prepared
-    study and is applied to images, not by `seen` (`client/statistics`).
+    study and is applied to images, not by `seen` (`client/statistics`). One of outcomes reads y, of survival (n, 3) time, cause and stratum, and
+    changes nothing that a model sees.
     """
 
     def columns_after(self) -> tuple[str, ...]:
@@ -59,13 +60,15 @@ class StatisticSpec:
         ``build(columns, *, knobs) -> Statistic``: the table's columns come from the system, the keyword-only rest may be set in the
         experiment's ``[[statistics]]``.
     takes : str
-        ``table`` reads and changes the rows of a table, ``study`` the image of a prepared study.
+        ``table`` reads and changes the rows of a table, ``study`` the image of a prepared study, ``outcome`` reads what became of patients.
     rounds : int
         Rounds that the fit takes.
     source : str
         Paper that defines it.
     counts : mapping
         Arrays of a contribution that are numbers of records, as in `ModelSpec`.
+    summed_only : bool
+        Its sums tell of groups as small as one patient: they leave a site through the secure sum alone.
     """
 
     build: Callable[..., Statistic]
@@ -73,6 +76,7 @@ class StatisticSpec:
     rounds: int
     source: str
     counts: Mapping[str, Literal["all", "class"]] = field(default_factory=lambda: {"n": "all"})
+    summed_only: bool = False
 
     @property
     def fit(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from lifelines import CoxPHFitter
+from lifelines import CoxPHFitter, KaplanMeierFitter
 
 from client.site import Site
 from client.worker import Worker
@@ -18,6 +18,7 @@ from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import read_json
 from shared_models.experiment import Experiment
 from shared_models.messages import Job
+from shared_models.survival.life_table import LifeTable, kaplan_meier
 from sim.check import faults
 from sim.experiments import find
 from sim.settings import OneTable, simulation_of
@@ -50,6 +51,13 @@ def test_the_institutions_of_a_trial_find_the_pooled_hazard_ratios(tmp_path: Pat
     steady = [metrics[arm]["proportionality"] for arm in ("federated", "pooled")]
     for key in ("chi2", "p", "all_chi2", "all_p"):
         np.testing.assert_allclose(steady[0][key], steady[1][key], rtol=1e-6)
+    life = metrics["life_table"]
+    assert (life["patients"], life["at_risk"][0]) == (226, 226) and min(life["events"][0]) >= 5
+    slow = KaplanMeierFitter().fit(frame["time"], frame["status"])
+    curve = kaplan_meier(LifeTable(*(np.array(life[name]) for name in ("times", "at_risk", "events"))))
+    np.testing.assert_allclose(curve.values, [float(slow.predict(end)) for end in life["times"]], atol=0.03)
+    cohort = metrics["cohorts"]
+    assert sum(line["patients"] for line in cohort.values()) == 226 and sum(line["events"][0] for line in cohort.values()) == frame["status"].sum()
     assert (metrics["sites"], metrics["smallest_site"], metrics["largest_site"]) == (18, 2, 36)
     assert metrics["federated"]["scores"]["harrell_c"]["n"] == len(frame) == 226
 
@@ -59,12 +67,35 @@ def test_the_institutions_of_a_trial_find_the_pooled_hazard_ratios(tmp_path: Pat
         assert all((site["num_cases"], site["metrics"]) == (0, {}) for site in line["sites"].values())
     page = report.read_text(encoding="utf-8")
     assert "Research use only" in page
+    assert "Numbers at risk" in page and "too few to tell" in page and "Median follow-up" in page
     assert "1.817" in page  # exp(0.597): hazard ratio of one ECOG grade
 
 
 @needs_real_data
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", ["ncctg_lung", "ncctg_lung_boosting", "ncctg_lung_forest"])
+def test_the_recipes_of_the_trial_run_whole(name: str, tmp_path: Path) -> None:
+    experiment = find(name, [])
+    page = simulate(experiment, tmp_path / "out", data=real(), quiet=True, processes=2).read_text(encoding="utf-8")
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    scores = [metrics[arm]["scores"]["harrell_c"] for arm in ("federated", "pooled")]
+    assert scores[0]["value"] > 0.5 and experiment.model.name in page
+    if name == "ncctg_lung_boosting":
+        assert scores[0] == scores[1]  # the same bits of the same trees
+    if name != "ncctg_lung":
+        assert metrics["judged"] == "validation" and "Hazard ratios" not in page
+        return
+    found = metrics["federated"]["columns"]
+    wald = [np.array(found["coefficient"]) + side * 1.96 * np.array(found["standard_error"]) for side in (-1, 1)]
+    profile = [metrics["federated"]["profile"][end] for end in ("low", "high")]
+    np.testing.assert_allclose(profile, [metrics["pooled"]["profile"][end] for end in ("low", "high")], atol=1e-7)
+    np.testing.assert_allclose(profile, wald, atol=0.03)  # of 165 events nearly the same, but not the same
+    assert np.abs(np.array(profile) - wald).max() > 1e-4
+
+
+@needs_real_data
 def test_in_clear_the_small_institutions_take_no_part(tmp_path: Path) -> None:
-    experiment = find("ncctg_lung", ["federation.secure_sum=false"])
+    experiment = find("ncctg_lung", ["federation.secure_sum=false", "statistics=[]"])
     model = experiment.model
     start = initial_state(model, inputs=inputs_of(experiment), outputs=2, seed=0)
     job = Job(run="r", round=1, kind="fit", state=start, experiment=experiment.for_sites().to_json(), rule={"name": "plain"})
@@ -103,6 +134,6 @@ def test_model_and_target_belong_together() -> None:
     assert any("no metric 'accuracy'" in fault for fault in faults(find("ncctg_lung", ["evaluation.headline=accuracy"])))
     private = find("ncctg_lung", ["privacy={unit='patient', noise_multiplier=1.0}"])
     assert any("no bound on what one patient changes" in fault for fault in faults(private))
-    for wrong in ("data.merge={a='event'}", "data.classes=['a','b','c']", "data.target='diagnosis'"):
+    for wrong in ("data.merge={a='event'}", "data.classes=['a']", "data.target='diagnosis'"):
         with pytest.raises(BadExperiment, match="data"):
             find("ncctg_lung", [wrong])

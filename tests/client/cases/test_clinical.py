@@ -35,8 +35,11 @@ def test_reads_and_joins(tmp_path: Path) -> None:
         (HEAD + "a,,,,,,,,,\nSecret-01,,,,,sometimes,,,,\n", "row 3, column smoking"),
         (HEAD + "Secret-01,,,,,,nan,,,\n", "row 2, column fvc_percent"),
         (HEAD + "Secret-01,31.05.2024,,,,,,,,\n", "row 2, column study_date"),
-        (HEAD + "Secret-01,,,,,,,,2,2\n", "row 2, column event"),
+        (HEAD + "Secret-01,,,,,,,,2,12\n", "row 2, column event"),
         (HEAD + "Secret-01,,,,,,,,2,0.5\n", "row 2, column event: must be 0 or 1"),
+        (HEAD + "Secret-01,2020-01-01,,,,,,,2,1\nsecret01,2020-07-01,,,,,,,2,0\n", "rows 2 and 3, column event: one patient has two outcomes"),
+        (HEAD + "Secret-01,2020-01-01,,,,,,,2,1\nb,,,,,,,,,\nsecret01,2020-07-01,,,,,,,3,1\n", "rows 2 and 4, column time_years: the times"),
+        (HEAD + "Secret-01,2020-01-01,,,,,,,2,1\nsecret01,2022-07-01,,,,,,,,\n", "rows 2 and 3, column study_date: a visit after the event"),
         (HEAD + "Secret-01,,,,,,,,2,\n", "row 2: time_years and event belong together"),
         (HEAD + ",,UIP,,,,,,,\n", "row 2, column patient_id"),
         (HEAD + "Secret-01,,UIP\n", "row 2: every row needs 10 cells"),
@@ -53,6 +56,13 @@ def test_faults_have_an_address(tmp_path: Path, text: str, message: str) -> None
         table(tmp_path, text)
     assert message in str(caught.value)
     assert "secret" not in str(caught.value).casefold()
+
+
+def test_rows_that_tell_one_story_pass(tmp_path: Path) -> None:
+    same = "a,2020-01-01,,,,,,,2,1\na,2020-07-01,,,,,,,2,1\n"  # one time, given once for the patient
+    counted = "b,2020-01-01,,,,,,,2,1\nb,2021-01-01,,,,,,,1.02,1\nb,2019-01-01,,,,,,,,\n"
+    other = "c,,,,,,,,4,2\nc,2020-01-01,,,,,,,,\n"
+    assert len(table(tmp_path, HEAD + same + counted + other).rows) == 7
 
 
 def test_other_files(tmp_path: Path) -> None:

@@ -149,11 +149,21 @@ P5,20,NA,na
         assert Records.join([records, records]).outcome.tolist() == [[10, 1, 0], [0, 0, 0], [10, 1, 1], [0, 0, 1]]
 
     @pytest.mark.parametrize(
-        ("line", "said"), [("P9,1,-3,1", "not negative"), ("P9,1,3,2", "an event is 1, or 0"), ("P9,1,soon,1", "column days: must be a number")]
+        ("line", "said"),
+        [
+            ("P9,1,-3,1", "column days: .*not negative"),
+            ("P9,1,3,2", "column died: an event is 1, or 0"),
+            ("P9,1,soon,1", "column days: must be a number"),
+        ],
     )
     def test_what_cannot_be_is_named_by_its_row(self, tmp_path: Path, line: str, said: str) -> None:
         with pytest.raises(BadCohort, match=f"row 7.*{said}"):
             all_records(site(tmp_path, self.TEXT + line + "\n"), self.experiment())
+
+    def test_causes_that_end_the_waiting_are_read_where_they_are_named(self, tmp_path: Path) -> None:
+        given = self.experiment(data={"kind": "table", "target": "survival", "time": "days", "event": "died", "classes": ["lost", "death", "other"]})
+        records = all_records(site(tmp_path, self.TEXT + "P9,33,7,2\n"), given)
+        assert records.course[:, 1].tolist() == [1, 0, 2] and records.outcome[:, 1].tolist() == [1, 0, 0]
 
     def test_a_table_without_the_columns_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BadCohort, match="died"):
