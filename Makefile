@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ heart-table: .venv/ready ## the published table of the heart data (needs REAL_DA
 
 bench-strategies: .venv/ready ## where strategies matter: phantoms under label skew and scanner shift, all methods on real patches (needs REAL_DATA)
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.strategies
+
+bench-gpu: .venv/ready ## on a machine with a CUDA device: step time, peak memory and mixed precision of every system, and sites that share the card
+	$(BIN)/python -m bench.gpu
 
 zoo-patches: .venv/ready ## every patch-capable system federated over real HRCT patches (needs REAL_DATA): mean recall of 5 folds
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.zoo_patches

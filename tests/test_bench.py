@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import deployment, federation, heart_table, processes, rig, seeds, strategies
+from bench import deployment, federation, gpu, heart_table, processes, rig, seeds, strategies
 from bench.relay import Crossed, Relay
 from bench.timing import Arm, against, in_turns, ratios
 from shared_models.catalogue import initial_state
@@ -42,6 +42,7 @@ ROOT = Path(__file__).parents[1]
         ("seeds", ("federated", "alone, mean", "pooled")),
         pytest.param("zoo_patches", ("mean recall", "attention_cnn", "MB a round"), marks=pytest.mark.zoo),
         pytest.param("generation", ("drawn share", "another scanner", "enhanced", "gain"), marks=pytest.mark.zoo),
+        pytest.param("gpu", ("ms a step", "attention_cnn", "peak MB"), marks=pytest.mark.zoo),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
         pytest.param("site_bias", ("stratified", "unstratified", "confounded", "interval holds the truth"), marks=pytest.mark.zoo),
     ],
@@ -60,6 +61,13 @@ def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"bench.{name}"))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_bench_of_gpus_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit, match="E_DEVICE: this bench needs a CUDA device"):
+        gpu.main()
 
 
 def test_arms_run_in_turns_and_each_in_its_own_process(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ SYSTEMS: dict[str, System] = {
     "ssc_mortality_densenet": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_swin": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_radiomics": System("survival, radiomics", (told("harrell_c"), near_planted("auc_at_3"))),
-    "esseg_ild": System("4 patterns of pixels, slices", SPARSE),
+    "esseg_ild": System("5 patterns, pixels", SPARSE),
     "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), OVER_THRESHOLD, ADVERSARY)),
     "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), FIRST_HEAD, *STAGES)),
     "dcgan": System("4 patterns, slices", (over_density(0.0), *DRAWN)),
