@@ -11,7 +11,7 @@ import secrets
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from client.calibration import calibrated
 from client.cases.cache import load
-from client.cases.clinical import ClinicalTable
+from client.cases.clinical import ClinicalTable, read_clinical
 from client.cases.cohort import Cohort, Visit
 from client.cases.identity import Pseudonyms, canonical_id
 from client.dicom import tags
@@ -29,8 +29,10 @@ from client.dicom.slices import Dismissed, SliceFile
 from client.disagreement import disagreement_of
 from client.explanation import AUTO, NONE, check_explanation, explain
 from client.features import feature_names
-from client.hrct.suggestion import PatternNetwork, suggested
+from client.follow_up import Line, change_told, scores_told
+from client.hrct.suggestion import NEEDED, suggested
 from client.outcome import Study, build_cohort, preference
+from client.pattern_maps import PatternSource, load_source
 from client.pictures import PICTURES, seen_slices
 from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
@@ -72,6 +74,8 @@ def predict_study(
     site: Path | None = None,
     explanation: str = AUTO,
     patterns: Path | None = None,
+    prior: Path | None = None,
+    clinical: Path | None = None,
 ) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
@@ -92,15 +96,20 @@ def predict_study(
     explanation : str
         A line of EXPLANATIONS for the most probable class, ``auto`` for the first that applies to the model, or ``none``.
     patterns : Path, optional
-        Weights of a network of patterns: from its pattern map the rules of `client.hrct` suggest a category of the 2022 guideline.
+        Weights of a network of patterns, or the folder of a release that labels patterns: from its pattern map come extents by region, and the
+        category of the 2022 guideline that the rules of `client.hrct` suggest.
+    prior : Path, optional
+        Folder with an earlier CT of the same patient: what changed since. Without it, of several visits in `study` the last two are compared.
+    clinical : Path, optional
+        ``clinical.csv`` with the patient's rows (`client.cases.clinical`): clinical scores, and lung function for the criteria of progression.
 
     Raises
     ------
     BadBundle
         A file of the release is missing or changed, or its weights fit no model of this version.
     BadInput
-        No such folder, several patients in it, a model that needs more than a CT, a model of hazard ratios, a site without a personal model
-        beside this release, or an explanation that does not apply to the model.
+        No such folder, several patients in it, a prior that is not earlier, a model that needs more than a CT, a model of hazard ratios, a site
+        without a personal model beside this release, or an explanation that does not apply to the model.
     BadStudy
         No series can be used; the reason of each is in the text.
     """
@@ -112,7 +121,7 @@ def predict_study(
     for name in (JSON_NAME, PAGE_NAME):
         (out / name).unlink(missing_ok=True)
     own = None if personal is None else Site.load(personal)
-    found = predict(study, load_bundle(Path(bundle)), own, site=site, explanation=explanation, patterns=patterns)
+    found = predict(study, load_bundle(Path(bundle)), own, site=site, explanation=explanation, patterns=patterns, prior=prior, clinical=clinical)
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME
@@ -126,10 +135,12 @@ def predict(
     site: Path | None = None,
     explanation: str = AUTO,
     patterns: Path | None = None,
+    prior: Path | None = None,
+    clinical: Path | None = None,
 ) -> Prediction:
     """Return what a release, or the personal model of a site beside it, says about the patient whose CT lies in a folder.
 
-    `site`, `explanation`, `patterns` and errors as in `predict_study`.
+    `site`, `explanation`, `patterns`, `prior`, `clinical` and errors as in `predict_study`.
     """
     facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
     if personal is not None:
@@ -139,15 +150,19 @@ def predict(
     _check_reads_studies(bundle.experiment, preparation)
     _check_weights(bundle)
     check_explanation(bundle, explanation)
-    network = None if patterns is None else PatternNetwork.load(patterns)
+    source = None if patterns is None else load_source(patterns)
+    if source is not None and source.preparation is not None:
+        check_preparation(source.preparation)
+    table = None if clinical is None else read_clinical(clinical)
     known = known_rows(bundle.experiment, site)
-    series, left = read_patient(study)
+    series, left = read_patient(study) if prior is None else with_prior(study, prior)
     names = Pseudonyms(secrets.token_bytes(32))
     found: list[tuple[Series, Study, SeriesPrediction]] = []
     days = sorted({one.slices[0].study_date for one in series})
     with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
+        way = _Way(bundle, preparation, names, Path(folder), known, explanation, source)
         for one in series:
-            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, bundle, preparation, names, Path(folder), known, explanation, network)
+            outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, way)
             if isinstance(outcome, Dismissed):
                 left.append(outcome)
             else:
@@ -158,7 +173,27 @@ def predict(
         remedy = "check that the folder holds the axial series of a chest CT"
         raise BadStudy("NO_SERIES", "a study needs a series that can be used", value=reasons or "an empty folder", remedy=remedy)
     found.sort(key=lambda f: (-f[2].visit, preference(f[1]), f[0].series_uid, f[0].part))
-    return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), facts)
+    lines = [Line(one.slices[0].patient_id, one.slices[0].study_date, said, study.acquisition) for one, study, said in found]
+    told = {"change": change_told(lines, source, table), "scores": None if table is None else scores_told(lines[0], table)}
+    return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), facts, **told)
+
+
+def with_prior(study: Path, prior: Path) -> tuple[list[Series], list[Dismissed]]:
+    """Return the series of a study and of an earlier one of the same patient, and what was turned away in both.
+
+    Raises
+    ------
+    BadInput
+        Another patient, or a prior that is not earlier than every visit of the study.
+    """
+    (series, left), (earlier, more) = read_patient(study), read_patient(prior)
+    numbers = {canonical_id(one.slices[0].patient_id) for one in (*series, *earlier)}
+    if len(numbers) > 1:
+        raise BadInput("a prior is of the same patient", value=f"{len(numbers)} patient numbers", remedy="name an earlier study of this patient")
+    days = [{one.slices[0].study_date for one in part} for part in (series, earlier)]
+    if series and earlier and max(days[1]) >= min(days[0]):
+        raise BadInput("a prior is earlier than the study", value="not earlier", remedy="check the dates of the two studies, and their order")
+    return [*series, *earlier], [*left, *more]
 
 
 def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:
@@ -179,12 +214,12 @@ def read_patient(folder: Path) -> tuple[list[Series], list[Dismissed]]:
 
 
 def predict_series(
-    visit: Visit, bundle: Bundle, workspace: Path, known: np.ndarray, explanation: str = NONE, network: PatternNetwork | None = None
+    visit: Visit, bundle: Bundle, workspace: Path, known: np.ndarray, explanation: str = NONE
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the class probabilities of one prepared series, and what the model saw: its ``slices`` and, for a table, its ``columns``.
 
     Of survival there are no classes, and ``risks`` by horizon in their place. With them go the ``explanation`` of the most probable class and what
-    the release's ``calibration`` says, where there are any, and the HRCT ``category`` by the pattern map of `network`. `known`
+    the release's ``calibration`` says, where there are any. `known`
     (n, columns) are rows of the hospital's own patients, from which ComBat takes the hospital's effect; none where the release does without.
 
     Raises
@@ -224,7 +259,6 @@ def predict_series(
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
     seen["calibration"] = said.as_dict() if experiment.calibration and said is not None else None
-    seen["category"] = suggested(prepared, network)
     seen["disagreement"] = float(disagreement_of(experiment, bundle.state, records)[0]) if is_ensemble(bundle.state) else None
     if survival:
         seen["risks"] = {f"{horizon:g}": risk for horizon, risk in zip(experiment.data.horizons, probabilities, strict=True)}
@@ -293,36 +327,51 @@ def count_left_out(left: Iterable[Dismissed]) -> list[dict[str, Any]]:
     ]
 
 
-def _attempt(
-    one: Series,
-    visit_number: int,
-    bundle: Bundle,
-    preparation: Preparation,
-    names: Pseudonyms,
-    workspace: Path,
-    known: np.ndarray,
-    explanation: str,
-    network: PatternNetwork | None,
-) -> tuple[Study, SeriesPrediction] | Dismissed:
+@dataclass(frozen=True)
+class _Way:
+    """What is the same for all series of a patient."""
+
+    bundle: Bundle
+    preparation: Preparation
+    names: Pseudonyms
+    workspace: Path
+    known: np.ndarray
+    explanation: str
+    source: PatternSource | None
+
+
+def _attempt(one: Series, visit_number: int, way: _Way) -> tuple[Study, SeriesPrediction] | Dismissed:
     paths = tuple(s.path for s in one.slices)
     try:
-        study = prepare_study(one, preparation, names=names, workspace=workspace)
+        study = prepare_study(one, way.preparation, names=way.names, workspace=way.workspace)
     except BadStudy as error:
         listed = error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED
         return Dismissed(error.reason if listed else "FAILED", paths, one.series_uid)
     except Exception as error:  # one series never stops the others; the text stays on this machine
-        LOGGER.warning("series %s: %s", names.series(one.series_uid, one.part), type(error).__name__)
+        LOGGER.warning("series %s: %s", way.names.series(one.series_uid, one.part), type(error).__name__)
         LOGGER.debug("trace", exc_info=True)
         return Dismissed("FAILED", paths, one.series_uid)
     # the cohort's own way from a study to what a model may read: features, and age and sex of the header
-    visit = build_cohort([(one, study)], ClinicalTable(), names).cases[0].visits[0]
+    visit = build_cohort([(one, study)], ClinicalTable(), way.names).cases[0].visits[0]
     try:
-        probabilities, seen = predict_series(visit, bundle, workspace, known, explanation, network)
+        probabilities, seen = predict_series(visit, way.bundle, way.workspace, way.known, way.explanation)
     except BadCohort:
         return Dismissed("MISSING_INPUT", paths, one.series_uid)
+    seen["category"], seen["quantities"] = _by_patterns(one, study, way)
     kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")
     acquisition = {name: getattr(study.acquisition, name) for name in kept} | {"spacing_mm": list(study.spacing_mm), "slices": study.slices}
     return study, SeriesPrediction(visit.series, visit_number, acquisition, study.findings, study.features, probabilities=probabilities, **seen)
+
+
+def _by_patterns(one: Series, study: Study, way: _Way) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the category and the quantities of a series by the pattern map of the study as its source wants it prepared."""
+    if way.source is None:
+        return dict(NEEDED), None
+    try:
+        own = study if way.source.preparation is None else prepare_study(one, way.source.preparation, names=way.names, workspace=way.workspace)
+    except BadStudy as error:
+        return {"category": None, "needs": f"a pattern map, which this series does not allow ({error.reason})"}, None
+    return suggested(load(way.workspace / "cache" / own.cached).prepared, way.source)
 
 
 def _with_densities(preparation: Preparation) -> Preparation:
@@ -337,7 +386,9 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
         raise BadInput("a model of patches cannot read a study", value=experiment.name, remedy="use a release that was trained on studies")
     if spec_of(experiment.model).task == "segmentation":
         rule = "a release that labels pixels says nothing of a patient"
-        raise BadInput(rule, value=experiment.name, remedy="make it the segmenter of a preparation: fedild segmenter BUNDLE --out FILE")
+        patterns = "name it with --patterns, beside a release that names diseases"
+        lungs = "make it the segmenter of a preparation: fedild segmenter BUNDLE --out FILE"
+        raise BadInput(rule, value=experiment.name, remedy=patterns if experiment.data.annotation == "patterns" else lungs)
     if experiment.data.target == "reconstruction":
         remedy = "start a diagnosis model from it: [model.weights]"
         raise BadInput("a network that learnt without labels names no disease", value=experiment.name, remedy=remedy)

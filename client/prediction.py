@@ -16,15 +16,22 @@ Keys of ``prediction.json``, format 1:
     series[].category    ``needs`` a pattern map where there is none; else the ``category`` that the rules suggest and the ``rule`` that fired, or
                        null with the ``open`` rules, what they do not know, and what follows ``otherwise``; ``measures``, ``extents`` by region, the
                        SHA-256 of the ``network``
+    series[].quantities  ``told`` (patterns that the map can show) and, by region, ``lung_ml`` and of each part ``percent``, ``ml`` and the ``bin`` of
+                       its extent; null without a pattern map
     series[].disagreement  of the members of an ensemble about this series, nats: the mutual information of class and member; null for one model
     series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
+    change             between the best series of the last two visits: their ``series``, ``years``, by part ``before``, ``after``, ``change`` in
+                       points of the lung, the ``limit`` that measurement error sets (null where nobody measured it) and whether it is ``beyond``; the
+                       ``progression`` by the criteria of 2022; what it ``needs``; null with one visit
+    scores             by clinical score ``value``, ``stage``, reported ``risk`` by year, what is ``missing``; null without a clinical table
     model              the release: digests, classes, its ``target`` (``findings``: each class has a probability of its own), what it was trained on,
                        performance with 95 % intervals, limits; whose ``weights`` were applied: ``global``, or ``personal`` with the ``site`` that
                        keeps them
 
-Series names are drawn anew at each run. No name, number, date or path of the patient is in any output, nor age and sex unless the model reads them.
+Series names are drawn anew at each run. No name, number, date or path of the patient is in any output, nor age and sex unless the model
+reads them: clinical scores say what they lack and not what they read.
 """
 
 from __future__ import annotations
@@ -92,6 +99,7 @@ class SeriesPrediction:
     explanation: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     category: dict[str, Any] | None = None
+    quantities: dict[str, Any] | None = None
     disagreement: float | None = None
     risks: dict[str, float] | None = None
 
@@ -99,7 +107,14 @@ class SeriesPrediction:
         """Return plain JSON values."""
         numbers = {name: number_out(value) for name, value in self.quantification.items()}
         columns = {name: number_out(value) for name, value in self.columns.items()}
-        return {**self.__dict__, "quantification": numbers, "columns": columns, "slices": [one.as_dict() for one in self.slices]}
+        regions = None if self.quantities is None else {name: _region_out(region) for name, region in self.quantities["regions"].items()}
+        quantities = None if self.quantities is None else self.quantities | {"regions": regions}
+        slices = [one.as_dict() for one in self.slices]
+        return {**self.__dict__, "quantification": numbers, "columns": columns, "quantities": quantities, "slices": slices}
+
+
+def _region_out(region: dict[str, Any]) -> dict[str, Any]:
+    return region | {"percent": {part: number_out(value) for part, value in region["percent"].items()}}
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,8 @@ class Prediction:
     series: tuple[SeriesPrediction, ...]
     left_out: tuple[dict[str, Any], ...]
     model: dict[str, Any]
+    change: dict[str, Any] | None = None
+    scores: dict[str, Any] | None = None
 
     @property
     def headline(self) -> SeriesPrediction:
@@ -159,6 +176,8 @@ class Prediction:
             "series": [one.as_dict() for one in self.series],
             "reference": {name: found.as_dict() for name, found in REFERENCE.items()},
             "left_out": list(self.left_out),
+            "change": self.change,
+            "scores": self.scores,
             "model": self.model,
         }
 

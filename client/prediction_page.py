@@ -62,6 +62,17 @@ EXTENTS = (
 """Extents of a pattern map that the page shows, with their titles."""
 
 
+def part_title(part: str) -> str:
+    """Return the name of an extent for readers.
+
+    Examples
+    --------
+    >>> part_title("ggo"), part_title("ild")
+    ('Ground glass', 'All but normal lung and emphysema')
+    """
+    return {**dict(EXTENTS), "fibrosis": "Fibrosis", "ild": "All but normal lung and emphysema"}.get(part, part)
+
+
 def render(prediction: Prediction) -> str:
     """Return the page as HTML."""
     model = prediction.model
@@ -182,6 +193,7 @@ def _template() -> jinja2.Template:
         pictured=pictured,
         chart=attention_chart,
         is_even=is_even,
+        part_title=part_title,
         why=explanation_words,
     )
     return environment.get_template("prediction.html.j2")

@@ -125,6 +125,10 @@ def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -
     if experiment.data.kind == "table":
         return table_records(site, experiment)[0]
     if experiment.data.target == "segmentation":
+        if spec_of(experiment.model).takes == "table":
+            from client.training.windows import window_records  # windows load image libraries: tables of numbers do without
+
+            return window_records(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
         return drawn_records(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
     if experiment.data.annotation == "lung":
         cases = cohort_of(site, experiment).cases
@@ -142,8 +146,8 @@ def split_records(site: Site, experiment: Experiment, *, see: See | None = None)
     held = _held_out(site, experiment, records.names)
     validation = np.array([name in held for name in records.names], bool)
     judged = records.take(np.flatnonzero(validation))
-    if experiment.data.kind == "studies":
-        judged = judged.first_of_each()
+    if experiment.data.kind == "studies" and not (experiment.data.target == "segmentation" and spec_of(experiment.model).takes == "table"):
+        judged = judged.first_of_each()  # of visits; windows are judged all
     return records.take(np.flatnonzero(~validation)), judged
 
 
@@ -229,13 +233,16 @@ def _measure_findings(experiment: Experiment, state: State, records: Records) ->
 
 
 def _measure_pixels(experiment: Experiment, state: State, records: Records) -> dict[str, Measured]:
-    n, tables = len(records), pixel_tables(experiment, state, records)
+    n, tables = records.patients, pixel_tables(experiment, state, records)
     scores = score_pixels(tables, experiment.data.classes, bootstrap=0)
     held = {name: int((tables[:, number].sum(1) > 0).sum()) for number, name in enumerate(experiment.data.classes)}
     least = min((held[name] for name in experiment.data.classes[1:] if held[name]), default=0)
     each = {f"val_dice_{name}": Measured(scores[f"dice_{name}"]["value"], n, held[name]) for name in experiment.data.classes[1:]}
+    spec = spec_of(experiment.model)
+    windows = spec.fit == "trees"
+    loss = loss_of(PREDICTORS[spec.fit](experiment, state, records), records.labels) if windows else objective_loss(experiment, state, records)
     return {
-        "val_loss": Measured(objective_loss(experiment, state, records), n),
+        "val_loss": Measured(loss, n),
         "val_dice": Measured(scores["dice"]["value"], n, least),
         **{name: found for name, found in each.items() if name in RANGES},
         "val_cases": Measured(n, n),

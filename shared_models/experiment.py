@@ -214,6 +214,8 @@ class Inputs(Section):
     Columns of the scanner and of what follows a diagnosis (`ACQUISITION`: kVp, maker, kernel, slice thickness, biopsy, home oxygen) are refused
     unless `acquisition_columns` is set: they tell the hospital or the answer, and not the disease.
 
+    Of `slices` drawn slices a model of windows (`texture_forest`) reads `windows` of each patient.
+
     With `pixel_mm` slices are whole, not cut around the lungs: spread over the whole series, on square pixels of that size, centred in `size`.
 
     `unlabelled` is how many slices a network of patterns is shown besides, on which nobody has drawn: then patients and sites without any
@@ -224,6 +226,7 @@ class Inputs(Section):
     unlabelled: Annotated[int, Field(ge=1, le=256)] | None = None
     size: Annotated[int, Field(ge=8, le=1024)] = 64
     pixel_mm: Annotated[float, Field(gt=0.2, le=20)] | None = None
+    windows: Annotated[int, Field(ge=10, le=100_000)] = 400
     shape_zyx: tuple[Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)], Annotated[int, Field(ge=16, le=512)]] = (32, 48, 48)
     window_hu: tuple[float, float] = (-1000.0, 200.0)
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0

@@ -200,12 +200,18 @@ def predict(
     personal: Annotated[Path | None, typer.Option(help="Site TOML: apply the personal model that this site keeps beside the release.")] = None,
     site: Annotated[Path | None, typer.Option(help="The hospital's site TOML, for a release with ComBat.")] = None,
     explanation: Annotated[str, typer.Option(help="A name of `fedild list explanations`, auto for the first that applies, or none.")] = "auto",
-    patterns: Annotated[Path | None, typer.Option(help="Weights of a network of patterns, for the HRCT category by the rules.")] = None,
+    patterns: Annotated[
+        Path | None, typer.Option(help="A release that labels patterns, or weights of a network of patterns: extents, and the HRCT category.")
+    ] = None,
+    prior: Annotated[Path | None, typer.Option(help="Folder with an earlier CT of the same patient: what changed since.")] = None,
+    clinical: Annotated[Path | None, typer.Option(help="clinical.csv with the patient's rows: clinical scores, criteria of progression.")] = None,
 ) -> None:
     """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
     from client.predict import predict_study
 
-    typer.echo(predict_study(study, bundle, out, personal=personal, site=site, explanation=explanation, patterns=patterns))
+    typer.echo(
+        predict_study(study, bundle, out, personal=personal, site=site, explanation=explanation, patterns=patterns, prior=prior, clinical=clinical)
+    )
 
 
 @app.command(epilog="Example: fedild ensemble runs/a/bundle runs/b/bundle --out runs/ensemble")

@@ -121,6 +121,7 @@ def release(run: Run, metrics: dict[str, Any], training: list[Path]) -> str:
         "performance_on_the_held_out_hospital": metrics["federated"].get("held_out", {}),
         **({"calibration": calibration_facts(experiment, read_state(out / "federation" / "final.safetensors"))} if experiment.calibration else {}),
         **drawn_facts(experiment, told_of(reports_of(experiment, training))),
+        **({"agreement": metrics["agreement"]["held_out"]} if "agreement" in metrics else {}),
         "limits": [
             "Trained on synthetic phantoms: it has never seen a patient and says nothing about patients.",
             "Not validated for any clinical purpose.",

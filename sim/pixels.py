@@ -12,6 +12,7 @@ from shared_models.core.files import write_json
 from shared_models.metrics.segmentation import SEGMENTATION_METRICS, compare_pixels, extent_agreement, score_pixels
 from sim.baselines import POOLED
 from sim.evidence import draw_pictures, run_facts
+from sim.extents import part_agreement
 from sim.judgement import PHANTOM_NOTE, personal_part, release, site_reports
 from sim.pool import Pool
 from sim.run import Run
@@ -29,11 +30,13 @@ def judge_pixels(run: Run, training: list[Path], held_out: list[Path], pool: Poo
     names = [site.parent.name for site in training]
     away = [str(site) for site in held_out]
     states = {"federated": final, POOLED: out / "baselines" / f"{POOLED}.safetensors"} | {n: out / "baselines" / f"{n}.safetensors" for n in names}
-    calls = [(text, str(state), away, "all") for state in states.values()] + [(text, str(final), [str(site)], "validation") for site in training]
+    calls = [(text, str(state), [site], "all") for state in states.values() for site in away]
+    calls += [(text, str(final), [str(site)], "validation") for site in training]
     answers = [np.array(answer) for answer in pool.map("sim.tasks", "pixel_judgement", calls)]
     personal = pool.map("sim.tasks", "pixel_judgement", [(text, str(final), [str(site)], "validation", True) for site in training])
-    away_tables = dict(zip(states, answers, strict=False))
-    home_tables = dict(zip(names, answers[len(states) :], strict=True))
+    by_site = {name: dict(zip(away, answers[len(away) * place :], strict=False)) for place, name in enumerate(states)}
+    away_tables = {name: np.concatenate(list(tables.values())) for name, tables in by_site.items()}
+    home_tables = dict(zip(names, answers[len(states) * len(away) :], strict=True))
     classes, seed, times = experiment.data.classes, experiment.seed, experiment.evaluation.bootstrap
 
     def scored(tables: Any) -> dict[str, Any]:
@@ -58,6 +61,10 @@ def judge_pixels(run: Run, training: list[Path], held_out: list[Path], pool: Poo
         "headline": experiment.evaluation.headline,
         "differences": {"local_only": difference(names), "pooled": difference([POOLED])},
         "extents": {name: extent_agreement(away_tables[name], classes) for name in ("federated", POOLED)},
+        "agreement": {
+            "held_out": part_agreement(away_tables["federated"], experiment.data),
+            "sites": {Path(site).parent.name: part_agreement(tables, experiment.data) for site, tables in by_site["federated"].items()},
+        },
     }
     write_json(out / "metrics.json", metrics)
     write_json(out / "curves.json", {})

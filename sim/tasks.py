@@ -13,7 +13,7 @@ from client.prognosis import prognosis_of
 from client.selection import cohort_of
 from client.site import Site
 from client.statistics import all_seen, look_of, seen_records
-from client.training import FITTERS, PREDICTORS, objective_loss
+from client.training import FITTERS, PREDICTORS, case_pixel_tables, objective_loss, pixel_tables
 from client.training.fitter import round_seed
 from client.training.memory import Memory
 from client.training.personal_models import beside
@@ -64,8 +64,6 @@ def pixel_judgement(experiment: str, state: str, sites: list[str], part: str, pe
 
     `personal` judges the personal model that the one site keeps beside the state; None when it keeps none.
     """
-    from client.training.maps import judged_cases, judged_records
-
     settings, whole, tables = Experiment.from_json(experiment), read_state(Path(state)), []
     if personal:
         try:
@@ -76,9 +74,9 @@ def pixel_judgement(experiment: str, state: str, sites: list[str], part: str, pe
         place = Site.load(site)
         if part == "all":
             cases, see = cohort_of(place, settings).cases, look_of(settings, whole)
-            tables.append(judged_cases(settings, whole, cases, place.workspace, see=see))
+            tables.append(case_pixel_tables(settings, whole, cases, place.workspace, see=see))
         else:
-            tables.append(judged_records(settings, whole, _records(site, settings, whole, part)))
+            tables.append(pixel_tables(settings, whole, _records(site, settings, whole, part)))
     return np.concatenate(tables).tolist()
 
 

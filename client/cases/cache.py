@@ -17,8 +17,9 @@ from client.cases.volume import Volume
 from shared_models.core.errors import BadInput
 from shared_models.core.files import canonical_json, pack_state, sha256, unpack_state, write_atomic
 
-CODE_FOLDERS = ("cases", "dicom", "preprocessing", "segmentation", "features")
-"""Folders of `client` whose code decides what a prepared study looks like."""
+CODE_FOLDERS = ("cases", "dicom", "preprocessing", "segmentation", "features", "hrct")
+CODE_FILES = ("prepare.py", "pattern_maps.py", "training/windows.py", "training/maps.py", "training/targets.py")
+"""Folders and files of `client` whose code decides what a prepared study and its features look like."""
 
 ANNOTATION = "annotation"
 MAX_HEADER_BYTES = 64 << 20
@@ -46,9 +47,8 @@ def code_version() -> str:
     """Return a digest of the code that prepares studies: other code, other cache."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for folder in CODE_FOLDERS:
-        for path in [root / "prepare.py", *sorted((root / folder).rglob("*.py"))]:
-            digest.update(f"{path.relative_to(root).as_posix()}|".encode() + path.read_bytes())
+    for path in [*(root / name for name in CODE_FILES), *(path for folder in CODE_FOLDERS for path in sorted((root / folder).rglob("*.py")))]:
+        digest.update(f"{path.relative_to(root).as_posix()}|".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -47,10 +47,13 @@ COLUMNS: dict[str, Callable[[str], float | str]] = {
     "smoking": _one_of({"never": "never", "former": "former", "ex": "former", "current": "current"}),
     "fvc_percent": _number(5, 250),
     "dlco_percent": _number(5, 250),
+    "fev1_percent": _number(5, 250),
+    "worse_symptoms": _number(0, 1),
     "time_years": _number(0, 100),
     "event": _number(0, 9),
 }
-"""Columns besides patient_id and study_date, each with what reads a cell. Ages over 89 become 90; an empty cell is a missing value."""
+"""Columns besides patient_id and study_date, each with what reads a cell. Ages over 89 become 90; an empty cell is a missing value;
+``worse_symptoms`` (0 or 1) is since the visit before."""
 
 
 def _present(text: str) -> float:
@@ -181,6 +184,8 @@ def _row(header: list[str], line: list[str], number: int) -> tuple[int, Clinical
             raise BadCohort(f"clinical table, row {number}, column {name}: {text}", value=cell) from None
     if "event" in values and not float(values["event"]).is_integer():
         raise BadCohort(f"clinical table, row {number}, column event: must be 0 or 1, or the number of another cause up to 9", value=cells["event"])
+    if "worse_symptoms" in values and values["worse_symptoms"] not in (0.0, 1.0):
+        raise BadCohort(f"clinical table, row {number}, column worse_symptoms: must be 0 or 1", value=cells["worse_symptoms"])
     if ("event" in values) != ("time_years" in values):
         raise BadCohort(f"clinical table, row {number}: time_years and event belong together; one of them is missing")
     return number, ClinicalRow(patient, _day(cells.get("study_date", ""), number), values)

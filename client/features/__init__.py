@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from client.features.densitometry import densitometry, densitometry_names
 from client.features.embedding import embedding, embedding_names, ready_embedding
+from client.features.extents import extents, extents_names, ready_extents
 from client.features.first_order import first_order, first_order_names
 from client.features.gabor import gabor, gabor_names
 from client.features.glcm import glcm, glcm_names
@@ -27,6 +28,7 @@ from shared_models.core.choices import Choice, knobs_of, look_up
 FEATURES = {
     "densitometry": densitometry,
     "embedding": embedding,
+    "extents": extents,
     "first_order": first_order,
     "gabor": gabor,
     "glcm": glcm,
@@ -48,6 +50,7 @@ FEATURES = {
 FEATURE_NAMES = {
     "densitometry": densitometry_names,
     "embedding": embedding_names,
+    "extents": extents_names,
     "first_order": first_order_names,
     "gabor": gabor_names,
     "glcm": glcm_names,
@@ -66,7 +69,7 @@ FEATURE_NAMES = {
 }
 """The same names to what returns the columns of that family; it takes those of the family's knobs that change them."""
 
-READY = {"embedding": ready_embedding}
+READY = {"embedding": ready_embedding, "extents": ready_extents}
 """Families that read a file of the site: what makes sure, before the first study, that it is there and the one that was named."""
 
 

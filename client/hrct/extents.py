@@ -6,8 +6,10 @@ import math
 from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.segmentation.atlas import depth_shells, thirds
+from client.segmentation.sides import LEFT, RIGHT
 from shared_models.core.arrays import Mask
 from shared_models.core.errors import BadInput
 from shared_models.taxonomy import PATTERN_CODES, PATTERNS
@@ -27,6 +29,19 @@ PARTS = {
 ZONES = ("lower", "middle", "upper")
 
 
+def regions_of(mask: Mask, spacing_mm: tuple[float, float, float]) -> dict[str, NDArray[np.bool_]]:
+    """Return which voxels of ``mask > 0``, in the order of the array, lie in each region that `extents_of` names."""
+    inside = mask > 0
+    side, third = mask[inside], thirds(mask)[inside]
+    shallow = depth_shells(mask, spacing_mm, edges_mm=(SUBPLEURAL_MM,))[inside] == 1
+    basal = shallow & (third == 1)
+    regions = {"whole": np.ones(len(side), bool), "right": side == RIGHT, "left": side == LEFT}
+    regions |= {"subpleural": shallow, "central": ~shallow, "subpleural_basal": basal, "elsewhere": ~basal}
+    for number, zone in enumerate(ZONES, 1):
+        regions |= {zone: third == number, f"{zone}_right": (third == number) & (side == RIGHT), f"{zone}_left": (third == number) & (side == LEFT)}
+    return regions
+
+
 def extents_of(labels: Mask, mask: Mask, spacing_mm: tuple[float, float, float]) -> dict[str, dict[str, float]]:
     """Return the extent of everything in `PARTS`, percent of the lung voxels of each region.
 
@@ -42,9 +57,9 @@ def extents_of(labels: Mask, mask: Mask, spacing_mm: tuple[float, float, float])
     Returns
     -------
     dict of region to dict
-        ``whole``; the thirds of the height ``lower``, ``middle``, ``upper``; the six zones (``lower_right``); ``subpleural`` (less than 20 mm
-        under the surface of its lung) and ``central``; ``subpleural_basal`` (subpleural in the lower third) and ``elsewhere``. NaN in a region
-        without lung.
+        ``whole``; the patient's own sides ``right`` and ``left``; the thirds of the height ``lower``, ``middle``, ``upper``; the six zones
+        (``lower_right``); ``subpleural`` (less than 20 mm under the surface of its lung) and ``central``; ``subpleural_basal`` (subpleural in the
+        lower third) and ``elsewhere``. NaN in a region without lung.
 
     Raises
     ------
@@ -66,14 +81,8 @@ def extents_of(labels: Mask, mask: Mask, spacing_mm: tuple[float, float, float])
         raise BadInput("a pattern map needs lung in its mask", value=0)
     if labels[mask > 0].max() >= len(PATTERNS):
         raise BadInput(f"labels of a pattern map are 0 to {len(PATTERNS) - 1}", value=int(labels[mask > 0].max()))
-    inside = mask > 0
-    label, side, third = labels[inside], mask[inside], thirds(mask)[inside]
-    shallow = depth_shells(mask, spacing_mm, edges_mm=(SUBPLEURAL_MM,))[inside] == 1
-    basal = shallow & (third == 1)
-    regions = {"whole": np.ones(len(label), bool), "subpleural": shallow, "central": ~shallow, "subpleural_basal": basal, "elsewhere": ~basal}
-    for number, zone in enumerate(ZONES, 1):
-        regions |= {zone: third == number, f"{zone}_right": (third == number) & (side == 1), f"{zone}_left": (third == number) & (side == 2)}
-    return {name: _extents(label[where]) for name, where in regions.items()}
+    label = labels[mask > 0]
+    return {name: _extents(label[where]) for name, where in regions_of(mask, spacing_mm).items()}
 
 
 def _extents(label: np.ndarray) -> dict[str, float]:

@@ -106,12 +106,16 @@ def _leaves(experiment: Experiment, policy: Policy) -> Refused | None:
     if spec is None or spec.fit != "trees":
         return None
     model = build(experiment.model, inputs=1, outputs=experiment.data.outputs)
-    if not isinstance(model, Grouping) or model.min_leaf >= policy.min_per_class:
+    if not isinstance(model, Grouping):
+        return None
+    held = {name: getattr(model, name) for name in ("min_leaf", "min_patients") if hasattr(model, name)}
+    low = next((name for name, count in held.items() if count < policy.min_per_class), None)
+    if low is None:
         return None
     return Refused(
         "a leaf tells the classes of its patients: it holds as many as stand behind a number of this site",
-        value=f"model.min_leaf = {model.min_leaf}",
-        remedy=f"model.min_leaf = {policy.min_per_class}",
+        value=f"model.{low} = {held[low]}",
+        remedy=f"model.{low} = {policy.min_per_class}",
         code="E_POLICY_LEAF",
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared_models.catalogue import spec_of
 from shared_models.core.arrays import State
 from shared_models.ensemble import members_of
 from shared_models.experiment import Experiment
@@ -12,8 +14,9 @@ from shared_models.experiment import Experiment
 if TYPE_CHECKING:
     import numpy as np
 
+    from client.cases.cohort import Case
     from client.training.fitter import Fitted
-    from client.training.records import Records
+    from client.training.records import Records, See
 
 
 def _gradient_fit(*args: Any, **kwargs: Any) -> Fitted:
@@ -55,10 +58,28 @@ def objective_loss(experiment: Experiment, state: State, records: Records) -> fl
 
 
 def pixel_tables(experiment: Experiment, state: State, records: Records) -> np.ndarray:
-    """Return of each record how many pixels of each class a network that labels pixels called what, shape (n, classes, classes)."""
+    """Return of each record how many pixels of each class a network that labels pixels called what, shape (n, classes, classes).
+
+    Of a forest of windows it is of each patient how many windows.
+    """
+    if spec_of(experiment.model).fit == "trees":
+        from client.training.windows import judged_windows
+
+        return judged_windows(experiment, state, records)
     from client.training.maps import judged_records
 
     return judged_records(experiment, state, records)
+
+
+def case_pixel_tables(experiment: Experiment, state: State, cases: Sequence[Case], workspace: Path, *, see: See | None = None) -> np.ndarray:
+    """Return the table of pixels (truth, call) of each case over all its annotated slices, shape (cases, classes, classes)."""
+    if spec_of(experiment.model).fit == "trees":
+        from client.training.windows import judged_studies
+
+        return judged_studies(experiment, state, cases, workspace, see=see)
+    from client.training.maps import judged_cases
+
+    return judged_cases(experiment, state, cases, workspace, see=see)
 
 
 def _classical_fit(*args: Any, **kwargs: Any) -> Fitted:

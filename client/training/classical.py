@@ -12,7 +12,7 @@ from client.training.records import Records
 from client.training.rules import Rule
 from client.training.steps import StepFile
 from shared_models.blocks.spec import Classical
-from shared_models.catalogue import build
+from shared_models.catalogue import build, spec_of
 from shared_models.core.arrays import State
 from shared_models.experiment import Experiment
 from shared_models.phases import trained
@@ -39,6 +39,8 @@ def fit_classical(
         refuse_unreadable(experiment, records)
     fitted: Any = model or build(experiment.model, inputs=records.inputs.shape[1], outputs=experiment.data.outputs)
     known = records.outcome if model is None else records.course
+    if spec_of(experiment.model).task == "segmentation":  # of windows a forest must know whose they are: a leaf is of patients
+        known = np.stack([records.labels, records.owners], axis=1)
     return Fitted(fitted.contribution(state, records.inputs, known, seed=seed), steps=1)
 
 

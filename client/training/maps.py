@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from client.cases.cohort import Case
+from client.cases.prepared import Prepared
 from client.training.gradient import warm_model
 from client.training.micro_batch import in_parts
-from client.training.records import Records, See
-from client.training.targets import drawn_study
-from shared_models.core.arrays import State
+from client.training.records import Records, See, slices_at
+from client.training.targets import drawn_study, onto_study
+from shared_models.core.arrays import Mask, State
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment
 from shared_models.metrics.segmentation import pixel_table
@@ -39,6 +40,16 @@ def predict_maps(experiment: Experiment, state: State, records: Records) -> np.n
         for start in range(0, len(records), AT_ONCE):
             parts += in_parts(min(AT_ONCE, len(records) - start), warm.predicts, functools.partial(classes, start))
     return np.concatenate(parts) if parts else np.zeros(records.inputs.shape, np.uint8)
+
+
+def called_slices(experiment: Experiment, state: State, prepared: Prepared) -> Mask:
+    """Return the class number that a network gives each voxel of a study, uint8, shape (z, y, x), on the grid of the study; 0 beyond its slices."""
+    every = np.flatnonzero(np.asarray(prepared.mask).any((1, 2)))
+    images = slices_at(prepared, experiment.inputs, every)
+    records = Records(images[:, None], np.zeros(len(images), np.int64), ("",) * len(images))
+    out = np.zeros(prepared.volume.hu.shape, np.uint8)
+    out[every] = onto_study(predict_maps(experiment, state, records)[:, 0], prepared, experiment.inputs)
+    return out
 
 
 def judged_records(experiment: Experiment, state: State, records: Records) -> np.ndarray:

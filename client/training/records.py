@@ -84,6 +84,11 @@ class Records:
         return np.column_stack([self.times, self.labels, strata]).astype(np.float64)
 
     @property
+    def owners(self) -> np.ndarray:
+        """Number of the patient of each record, in the order of their names, shape (n,)."""
+        return np.unique(self.names, return_inverse=True)[1] if self.names else np.zeros(0, np.int64)
+
+    @property
     def patients(self) -> int:
         """Number of patients: of records, where nobody knows better."""
         return len(set(self.names))

@@ -103,6 +103,38 @@ def classes_at(prepared: Prepared, classes: Mask, inputs: Inputs) -> np.ndarray:
     return centred(np.asarray(ndimage.zoom(crop, factors, order=0, grid_mode=True, mode="nearest")), inputs.size, NOT_ANNOTATED)
 
 
+def onto_study(planes: Mask, prepared: Prepared, inputs: Inputs) -> Mask:
+    """Return class numbers on the pixels of `slices_at`, (n, size, size), on those of the study, (n, y, x): the way back; 0 beyond the cut.
+
+    Each voxel gets the class of the pixel in which its centre lies.
+    """
+    spacing, shape = prepared.volume.spacing_mm[1:], prepared.volume.hu.shape[1:]
+    found, inside = [], []
+    if inputs.pixel_mm is not None:
+        for axis in (0, 1):
+            count, step = whole_pixels(shape[axis], spacing[axis], inputs.pixel_mm)
+            pixel = np.floor((np.arange(shape[axis]) + 0.5) * spacing[axis] / step).astype(int)
+            found.append(pixel + _offset(count, inputs.size))
+    else:
+        boxes = lung_box(np.asarray(_mask_of(prepared).any(0)), inputs.margin_mm, spacing)
+        extent = [box.stop - box.start for box in boxes]
+        side_mm = max(length * step for length, step in zip(extent, spacing, strict=True))
+        for axis in (0, 1):
+            count = round(extent[axis] * inputs.size * spacing[axis] / side_mm)
+            pixel = np.floor((np.arange(shape[axis]) - boxes[axis].start + 0.5) * count / extent[axis]).astype(int)
+            found.append(np.where((pixel >= 0) & (pixel < count), pixel + _offset(count, inputs.size), -1))
+    for pixel in found:
+        inside.append((pixel >= 0) & (pixel < inputs.size))
+    rows, columns = (np.clip(pixel, 0, inputs.size - 1) for pixel in found)
+    seen = planes[:, rows[:, None], columns[None, :]]
+    return np.where(inside[0][:, None] & inside[1][None, :], seen, 0).astype(np.uint8)
+
+
+def _offset(count: int, size: int) -> int:
+    """Return by how much `centred` moves the first of `count` pixels in a row of `size`."""
+    return (size - min(count, size)) // 2 - (count - min(count, size)) // 2
+
+
 def _mask_of(prepared: Prepared) -> Mask:
     if prepared.mask is None or not prepared.mask.any():
         raise BadCohort("segmentation needs a lung mask", remedy="name a segmenter in [preparation]")
@@ -112,7 +144,7 @@ def _mask_of(prepared: Prepared) -> Mask:
 def drawn_records(cases: Sequence[Case], experiment: Experiment, workspace: Path, *, see: See | None = None) -> Records:
     """Turn cases into records for a network that labels pixels: the first visit of each patient, with the class of every pixel as target."""
     size, count = experiment.inputs.size, experiment.inputs.slices + (experiment.inputs.unlabelled or 0)
-    found = [images_and_classes(_seen(case, workspace, see), experiment.data, experiment.inputs) for case in cases]
+    found = [images_and_classes(seen_study(case, workspace, see), experiment.data, experiment.inputs) for case in cases]
     empty = np.zeros((0, count, size, size), np.float32)
     images = np.stack([image for image, _ in found]) if found else empty
     targets = np.stack([classes for _, classes in found]) if found else empty.astype(np.uint8)
@@ -124,7 +156,7 @@ def drawn_study(case: Case, experiment: Experiment, workspace: Path, *, see: See
 
     Where slices without a drawing are learnt from, a patient may have no other: nothing is judged by those.
     """
-    prepared, size = _seen(case, workspace, see), experiment.inputs.size
+    prepared, size = seen_study(case, workspace, see), experiment.inputs.size
     if experiment.inputs.unlabelled is not None and prepared.annotation is None:
         nothing = np.zeros((0, 1, size, size))
         return Records(nothing.astype(np.float32), np.zeros(0, np.int64), (), targets=nothing.astype(np.uint8))
@@ -132,7 +164,8 @@ def drawn_study(case: Case, experiment: Experiment, workspace: Path, *, see: See
     return Records(images[:, None], np.zeros(len(images), np.int64), (case.pseudonym,) * len(images), targets=classes[:, None])
 
 
-def _seen(case: Case, workspace: Path, see: See | None) -> Prepared:
+def seen_study(case: Case, workspace: Path, see: See | None) -> Prepared:
+    """Return the prepared study of a patient's first visit as the model sees it."""
     prepared = load(workspace / case.visits[0].prepared).prepared
     seen = prepared if see is None else see(prepared)
     if isinstance(seen, np.ndarray):

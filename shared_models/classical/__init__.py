@@ -14,6 +14,7 @@ from shared_models.classical import (
     ridge,
     survival_boosting,
     svm,
+    texture_forest,
     texture_kernel,
     weighted_ensemble,
 )
@@ -31,6 +32,7 @@ CLASSICAL: dict[str, ModelSpec] = {
     "ridge": ridge.SPEC,
     "survival_boosting": survival_boosting.SPEC,
     "svm": svm.SPEC,
+    "texture_forest": texture_forest.SPEC,
     "texture_kernel": texture_kernel.SPEC,
     "weighted_ensemble": weighted_ensemble.SPEC,
 }

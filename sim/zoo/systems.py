@@ -14,6 +14,7 @@ from sim.zoo.criteria import Criterion, learnt, metric, on_disease, over, over_d
 from sim.zoo.generated import DRAWN, cleaner
 from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, lungs_found
 from sim.zoo.prognosis import near_planted, planted_ratio
+from sim.zoo.quantities import bins_agree, lung_function, planted_extent
 from sim.zoo.sparse_labels import SPARSE
 from sim.zoo.uip import UIP
 
@@ -64,6 +65,7 @@ SYSTEMS: dict[str, System] = {
     "compact_vgg": System("6 findings at once, slices", (metric("auroc_macro", 0.8), metric("mean_average_precision", 0.6), *FINDINGS)),
     "mobile_unet": System("5 patterns, slices", (metric("macro_f1", 0.8),)),
     "transfer_zoo": System("4 patterns, slices", (over_density(0.0),)),
+    "texture_quantification": System("5 patterns, windows of lung", (*planted_extent(), bins_agree("fibrosis"), bins_agree("ggo"), lung_function())),
     "fibrosis_prognosis": System("survival, extents", (planted_ratio("whole_haa_percent"), near_planted("harrell_c"))),
     "ssc_mortality": System("survival, volume", (metric("harrell_c", 0.55), near_planted("auc_at_3"))),
     "ssc_mortality_densenet": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),

@@ -12,6 +12,10 @@ from sim.attention_mass import mass_in_top
 from sim.experiments import find
 from sim.simulation import simulate
 from sim.uip_checks import BOUNDS, figures_of, met, planted_survival
+from sim.zoo.findings import findings
+from sim.zoo.keeper import finished
+from sim.zoo.quantities import measured
+from sim.zoo.ran import Ran
 
 
 @pytest.mark.zoo
@@ -56,3 +60,15 @@ def test_the_share_in_the_slices_of_highest_attention() -> None:
 
 def test_bounds_are_those_of_the_specification() -> None:
     assert BOUNDS == {"auroc": (">=", 0.95), "attention": (">=", 0.6), "order": ("<=", 1e-5), "p_planted": ("<", 0.01), "p_null": (">=", 0.05)}
+
+
+@pytest.mark.zoo
+@pytest.mark.timeout(3600)
+def test_texture_quantification_finds_the_extents_that_were_planted(tmp_path: Path) -> None:
+    experiment = find("texture_quantification", ["evaluation.bootstrap=200"])
+    ran = Ran(experiment, finished(experiment, tmp_path / "run", tmp_path / "store", processes=2), tmp_path / "store", 2)
+    row = findings(ran)
+    print(row["asked"], {site: lines["fibrosis"] for site, lines in read_json(ran.folder / "quantities.json")["sites"].items()})
+    assert not [one for one in row["asked"] if one["met"] is False], row["asked"]
+    sides = [line["measured"]["fibrosis"] - line["planted"]["fibrosis"] for line in measured(ran)]
+    assert len(sides) == len(measured(ran)) >= 20 and abs(float(np.mean(sides))) <= 2.5

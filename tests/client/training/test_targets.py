@@ -27,7 +27,7 @@ from shared_models.experiment import Data, Experiment, Inputs
 from shared_models.metrics.segmentation import score_pixels
 from tests.shared_models.tiny import TINY
 
-NAMES = sorted(name for name, spec in MODELS.items() if spec.task == "segmentation")
+NAMES = sorted(name for name, spec in MODELS.items() if spec.task == "segmentation" and spec.fit == "gradient")
 PATTERNS = Data.model_validate(
     {"target": "segmentation", "classes": ["normal", "ggo", "fibrosis"], "merge": dict.fromkeys(("reticulation", "honeycombing"), "fibrosis")}
 )
