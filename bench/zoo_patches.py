@@ -35,6 +35,7 @@ WINDOW = ("inputs.window_hu=[-1000,-500]",)
 """Of networks that read values from 0 to 1: emphysema lies low."""
 SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "texture_kernel": (SUMS, ()),
+    "placed_kernel": ("emphysema_patches_placed", ()),
     "patch_cnn": (CNN, ()),
     "ild_cnn": (CNN, ('model={name="ild_cnn"}', "train.optimiser.lr=0.003")),
     "mil_cnn": (CNN, ('model={name="mil_cnn",widths=[16,32,64],features=64}', "train.optimiser.lr=0.003", *WINDOW)),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from client.cases.cache import load
 from client.cases.clinical import ClinicalTable, read_clinical
 from client.cases.cohort import Cohort, Visit
 from client.cases.identity import Pseudonyms, canonical_id
+from client.cases.prepared import Prepared
 from client.dicom import tags
 from client.dicom.header import read_headers
 from client.dicom.scan import Series, group, list_files
@@ -38,6 +40,7 @@ from client.prediction import Prediction, SeriesPrediction, model_facts
 from client.prediction_page import render
 from client.prepare import check_preparation, prepare_study
 from client.prognosis import prognosis_of, states_risks
+from client.returned import SEG_NAME, SR_NAME, write_results
 from client.site import Site
 from client.statistics import rows_seen, study_seen
 from client.training import PREDICTORS
@@ -54,6 +57,9 @@ from shared_models.phases import columns_of, fit_of
 
 LOGGER = logging.getLogger(__name__)
 JSON_NAME, PAGE_NAME = "prediction.json", "prediction.html"
+
+Keep = Callable[[Series, Prepared, SeriesPrediction, dict[str, Any]], object]
+"""What is done with the headline series: its images, the prepared study, what was said of it, and the facts of the release."""
 
 FROM_HEADER = ("age", "male")
 """Columns of a clinical table that the header of a CT gives."""
@@ -76,6 +82,7 @@ def predict_study(
     patterns: Path | None = None,
     prior: Path | None = None,
     clinical: Path | None = None,
+    dicom: bool = False,
 ) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
@@ -102,6 +109,8 @@ def predict_study(
         Folder with an earlier CT of the same patient: what changed since. Without it, of several visits in `study` the last two are compared.
     clinical : Path, optional
         ``clinical.csv`` with the patient's rows (`client.cases.clinical`): clinical scores, and lung function for the criteria of progression.
+    dicom : bool
+        Write ``segmentation.dcm`` and ``report.dcm`` (DICOM SEG and SR) of the headline series for the hospital's own PACS, too.
 
     Raises
     ------
@@ -118,10 +127,11 @@ def predict_study(
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
-    for name in (JSON_NAME, PAGE_NAME):
+    for name in (JSON_NAME, PAGE_NAME, SEG_NAME, SR_NAME):
         (out / name).unlink(missing_ok=True)
-    own = None if personal is None else Site.load(personal)
-    found = predict(study, load_bundle(Path(bundle)), own, site=site, explanation=explanation, patterns=patterns, prior=prior, clinical=clinical)
+    own, release = None if personal is None else Site.load(personal), load_bundle(Path(bundle))
+    keep = partial(write_results, out) if dicom else None
+    found = predict(study, release, own, site=site, explanation=explanation, patterns=patterns, prior=prior, clinical=clinical, keep=keep)
     write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
     write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
     return out / PAGE_NAME
@@ -137,10 +147,12 @@ def predict(
     patterns: Path | None = None,
     prior: Path | None = None,
     clinical: Path | None = None,
+    keep: Keep | None = None,
 ) -> Prediction:
     """Return what a release, or the personal model of a site beside it, says about the patient whose CT lies in a folder.
 
-    `site`, `explanation`, `patterns`, `prior`, `clinical` and errors as in `predict_study`.
+    `site`, `explanation`, `patterns`, `prior`, `clinical` and errors as in `predict_study`. `keep` is handed the headline series while its prepared
+    image is there.
     """
     facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
     if personal is not None:
@@ -168,11 +180,14 @@ def predict(
             else:
                 found.append((one, *outcome))
                 left += outcome[0].left_out
+        found.sort(key=lambda f: (-f[2].visit, preference(f[1]), f[0].series_uid, f[0].part))
+        if keep is not None and found:
+            headline, prepared_as, said = found[0]
+            keep(headline, load(Path(folder) / "cache" / prepared_as.cached).prepared, said, facts)
     if not found:
         reasons = [f"{line['reason']} ({line['meaning']}; files: {line['files']})" for line in count_left_out(left)]
         remedy = "check that the folder holds the axial series of a chest CT"
         raise BadStudy("NO_SERIES", "a study needs a series that can be used", value=reasons or "an empty folder", remedy=remedy)
-    found.sort(key=lambda f: (-f[2].visit, preference(f[1]), f[0].series_uid, f[0].part))
     lines = [Line(one.slices[0].patient_id, one.slices[0].study_date, said, study.acquisition) for one, study, said in found]
     told = {"change": change_told(lines, source, table), "scores": None if table is None else scores_told(lines[0], table)}
     return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), facts, **told)

@@ -205,13 +205,13 @@ def predict(
     ] = None,
     prior: Annotated[Path | None, typer.Option(help="Folder with an earlier CT of the same patient: what changed since.")] = None,
     clinical: Annotated[Path | None, typer.Option(help="clinical.csv with the patient's rows: clinical scores, criteria of progression.")] = None,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Write DICOM SEG and SR for the hospital's own PACS, too.")] = False,
 ) -> None:
     """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
     from client.predict import predict_study
 
-    typer.echo(
-        predict_study(study, bundle, out, personal=personal, site=site, explanation=explanation, patterns=patterns, prior=prior, clinical=clinical)
-    )
+    told = {"personal": personal, "site": site, "explanation": explanation, "patterns": patterns, "prior": prior, "clinical": clinical}
+    typer.echo(predict_study(study, bundle, out, **told, dicom=dicom))
 
 
 @app.command(epilog="Example: fedild ensemble runs/a/bundle runs/b/bundle --out runs/ensemble")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,23 @@ def on_slices(labels: Mask, grid: Volume, images: Sequence[Dataset]) -> Mask:
         inside = np.all([(part >= 0) & (part < size) for part, size in zip(index, labels.shape, strict=True)], axis=0)
         found[number][inside] = labels[tuple(part[inside] for part in index)]
     return found
+
+
+def read_images(paths: Sequence[Path]) -> list[Dataset]:
+    """Read the CT images of a series that results are made for.
+
+    Raises
+    ------
+    BadInput
+        Images of another kind: results of multi-frame series are not written.
+    """
+    from pydicom import dcmread
+    from pydicom.uid import CTImageStorage
+
+    images = [dcmread(path) for path in paths]
+    if any(image.SOPClassUID != CTImageStorage for image in images):
+        raise BadInput("DICOM results are written for series of single CT images", remedy="the JSON and the page of the prediction are there")
+    return images
 
 
 def source_images(images: Sequence[Dataset]) -> list[Dataset]:

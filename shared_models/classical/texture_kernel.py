@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from shared_models.blocks.fourier import fourier_features
+from shared_models.blocks.rings import placed_signature
 from shared_models.blocks.semidefinite import nearest_semidefinite
 from shared_models.blocks.signature import texture_signature
 from shared_models.blocks.spec import ModelSpec
@@ -24,8 +25,9 @@ class TextureKernel:
     come from an agreed seed, so every site projects alike; no patch and no support vector ever travels.
     """
 
-    def __init__(self, classes: int, features: int, gamma: float, ridge: float, sharpness: float, seed: int) -> None:
+    def __init__(self, classes: int, features: int, gamma: float, ridge: float, sharpness: float, seed: int, placed: bool) -> None:
         self.classes, self.features, self.gamma, self.ridge, self.sharpness, self.seed = classes, features, gamma, ridge, sharpness, seed
+        self.signature = placed_signature if placed else texture_signature
 
     def start(self, *, seed: int) -> State:
         """Return zero coefficients; `weights` are 0 until the class counts are known."""
@@ -103,8 +105,7 @@ class TextureKernel:
     def _design(self, x: np.ndarray) -> np.ndarray:
         if len(x) == 0:
             return np.zeros((0, self.features + 1))
-        signature = texture_signature(x[:, 0])
-        return fourier_features(signature, features=self.features, gamma=self.gamma, seed=self.seed)
+        return fourier_features(self.signature(x[:, 0]), features=self.features, gamma=self.gamma, seed=self.seed)
 
 
 def texture_kernel(
@@ -116,6 +117,7 @@ def texture_kernel(
     ridge: Annotated[float, Field(gt=0, le=1e6)] = 0.1,
     sharpness: Annotated[float, Field(gt=0, le=100)] = 6.0,
     seed: Annotated[int, Field(ge=0)] = 0,
+    placed: bool = False,
 ) -> TextureKernel:
     """Build the kernel classifier over patches (n, 1, y, x) in Hounsfield units.
 
@@ -131,6 +133,8 @@ def texture_kernel(
         Factor from regression values to logits.
     seed : int
         Seed of the random features: the same at every site.
+    placed : bool
+        Also describe the middle of a patch and rings around it: for patches whose label speaks of their middle.
 
     Examples
     --------
@@ -145,7 +149,7 @@ def texture_kernel(
     True
     """
     del inputs
-    return TextureKernel(outputs, features, gamma, ridge, sharpness, seed)
+    return TextureKernel(outputs, features, gamma, ridge, sharpness, seed, placed)
 
 
 SPEC = ModelSpec(

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import torch
+from highdicom.seg import segread
 from PIL import Image
 
 from client.cases.cache import load
@@ -120,6 +122,26 @@ def test_a_phantom_gets_what_training_and_preparation_compute(phantom_study: Pat
     assert ("much the same map" in page) == (series["explanation"]["alike"] >= 0.5)
     top = max(series["slices"], key=lambda one: one["attention"])
     assert f"Slice {top['number']} of {top['of']}" in page[: page.index("</figure>")]
+
+
+def test_results_for_the_pacs_lie_on_the_patients_own_slices(phantom_study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict_study(phantom_study, bundle_of(tmp_path / "bundle"), out, dicom=True)
+    found = segread(out / "segmentation.dcm")
+    assert [item.SegmentLabel for item in found.SegmentSequence] == ["right lung", "left lung"]
+    images = [pydicom.dcmread(path) for path in sorted(phantom_study.rglob("*")) if path.is_file()]
+    wanted = [image.SOPInstanceUID for image in images]
+    labels = found.get_pixels_by_source_instance(wanted, combine_segments=True, assert_missing_frames_are_empty=True)
+    hu = np.stack([image.pixel_array * float(image.RescaleSlope) + float(image.RescaleIntercept) for image in images])
+    assert (labels > 0).sum() > 1000 and np.median(hu[labels > 0]) < -700 and (hu[labels > 0] < -400).mean() > 0.9
+    column = np.arange(labels.shape[2])
+    assert (column * (labels == 1).sum((0, 1))).sum() / (labels == 1).sum() < (column * (labels == 2).sum((0, 1))).sum() / (labels == 2).sum()
+    report = pydicom.dcmread(out / "report.dcm")
+    said = json.loads((out / "prediction.json").read_text())["series"][0]
+    assert f"{said['probabilities']['UIP']:.6g}" in str(report) and report.VerificationFlag == "UNVERIFIED"
+    assert report.PatientID == images[0].PatientID and stat.S_IMODE((out / "report.dcm").stat().st_mode) == 0o600
+    predict_study(phantom_study, bundle_of(tmp_path / "again"), out)
+    assert not (out / "report.dcm").exists()  # an old result never stays beside a new one
 
 
 def test_the_warning_of_a_phantom_model_stands_on_top(study: Path, tmp_path: Path) -> None:

@@ -192,3 +192,16 @@ class TestTextureKernel:
         model.check(sums, state)
         with pytest.raises(BadState):
             model.check({**sums, "gram": damage(sums["gram"])}, state)
+
+
+def test_a_patch_whose_middle_differs_is_another_to_a_kernel_that_knows_places() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 20)
+    x = rng.normal(-850, 20, (40, 1, 31, 31))
+    x[:20, :, 11:20, 11:20] -= 100  # as much dark lung in both, in the middle or at a corner
+    x[20:, :, :9, :9] -= 100
+    model = texture_kernel(1, 2, features=64, placed=True, gamma=0.044)
+    state = model.start(seed=0)
+    for _ in range(2):
+        state = model.combine(state, [model.contribution(state, x[::2], y[::2], seed=0)], [20])
+    assert (model.predict(state, x[1::2]).argmax(1) == y[1::2]).all()

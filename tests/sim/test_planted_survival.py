@@ -63,7 +63,7 @@ def test_where_another_cause_ends_the_waiting_incidence_is_that_of_both_laws() -
     ]
     total = tables[0] + tables[1] + tables[2] + tables[3]
     steps = np.linspace(0, 5, 2001)
-    alive = (1 - cohort.risks(steps)) * np.exp(-rate * steps)
+    alive = (1 - cohort.risks(steps.tolist())) * np.exp(-rate * steps)
     transplanted = np.trapezoid(rate * alive.mean(0), steps)
     assert aalen_johansen(total, 2).at(5) == pytest.approx(transplanted, abs=0.03)
     assert aalen_johansen(total, 1).at(5) == pytest.approx(1 - alive.mean(0)[-1] - transplanted, abs=0.03)

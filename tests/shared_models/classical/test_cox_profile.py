@@ -39,7 +39,8 @@ def searched(x: np.ndarray, y: np.ndarray, ties: Ties) -> tuple[np.ndarray, np.n
     """The definition: with one coefficient held, the others are free; the ends are where twice the drop is the quantile."""
 
     def less(b: np.ndarray) -> tuple[float, np.ndarray]:
-        parts = [partial_likelihood(x[y[:, 2] == s], *y[y[:, 2] == s, :2].T, b, ties=ties) for s in np.unique(y[:, 2])]
+        strata = [(x[y[:, 2] == s], y[y[:, 2] == s]) for s in np.unique(y[:, 2])]
+        parts = [partial_likelihood(rows, outcome[:, 0], outcome[:, 1], b, ties=ties) for rows, outcome in strata]
         return -sum(part[0] for part in parts), -np.sum([part[1] for part in parts], axis=0)
 
     best = minimize(less, np.zeros(x.shape[1]), jac=True, tol=1e-8)
