@@ -52,7 +52,7 @@ class Approval:
 
 def code_digest() -> str:
     """Return a SHA-256 over the source of `CODE_PACKAGES` as it lies on this machine now."""
-    return digest_of_code(CODE_PACKAGES)
+    return digest_of_code(CODE_PACKAGES, root=Path(__file__).parents[1])
 
 
 class Approvals:

@@ -106,7 +106,7 @@ def read_images(paths: Sequence[Path]) -> list[Dataset]:
     from pydicom import dcmread
     from pydicom.uid import CTImageStorage
 
-    images = [dcmread(path) for path in paths]
+    images: list[Dataset] = [dcmread(path) for path in paths]
     if any(image.SOPClassUID != CTImageStorage for image in images):
         raise BadInput("DICOM results are written for series of single CT images", remedy="the JSON and the page of the prediction are there")
     return images

@@ -46,7 +46,7 @@ def answer_weights(targets: np.ndarray, how: str) -> np.ndarray:
 
     Examples
     --------
-    >>> answer_weights(np.array([[1, np.nan], [0, 0], [0, 0], [0, 0]]), "balanced").round(2).tolist()
+    >>> answer_weights(np.array([[1, np.nan], [0, 0], [0, 0], [0, 0]]), "balanced").astype(float).round(2).tolist()
     [[0.67, 0.5], [2.0, 0.0]]
     """
     if how != "balanced":

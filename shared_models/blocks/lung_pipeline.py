@@ -143,7 +143,7 @@ def cut_out(bags: Tensor, lung: Tensor, size: int, margin: int) -> Tensor:
     --------
     >>> bag = torch.zeros(1, 1, 8, 8)
     >>> bag[..., 2:6, 3:7] = 1.0
-    >>> cut_out(bag, bag > 0, 4, 0)[0, 0, 1:3].round(decimals=2).tolist()
+    >>> cut_out(bag, bag > 0, 4, 0)[0, 0, 1:3].double().round(decimals=2).tolist()
     [[0.88, 1.0, 1.0, 0.88], [0.88, 1.0, 1.0, 0.88]]
     """
     rows, columns = bags.shape[2:]

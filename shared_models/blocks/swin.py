@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,7 +20,7 @@ def swin_classifier(inputs: int, outputs: int, *, width: int, patch: int, window
         in_chans=inputs, embed_dim=width, window_size=(window,) * 3, patch_size=(patch,) * 3, depths=tuple(depths), num_heads=HEADS, spatial_dims=3
     )
     for attention in [module for module in encoder.modules() if hasattr(module, "relative_position_index")]:
-        index = attention.relative_position_index
+        index = cast("Tensor", attention.relative_position_index)
         del attention.relative_position_index
         attention.register_buffer("relative_position_index", index, persistent=False)  # it follows from the window: no weight, nothing to send
     return SwinClassifier(Encoder(encoder), 16 * width, outputs, dropout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -75,7 +75,7 @@ def cgan_lung_svm(
 
     classifier = resnet50(inputs, outputs, width=width, blocks=blocks, norm=norm, features=features, dropout=dropout)
     classifier.head = KernelHead(features, outputs, features=waves, gamma=gamma)
-    generator = pix2pix(inputs, 2, widths=lung_widths, dropout=lung_dropout)
+    generator: Any = pix2pix(inputs, 2, widths=lung_widths, dropout=lung_dropout)
     adversary = {"widths": tuple(judge_widths), "likeness": likeness, "fooling": fooling}
     return AdversarialLungPipeline(generator, classifier, **adversary, loss=squared_hinge, size=size, window=part, cut=cut)
 

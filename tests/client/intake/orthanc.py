@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin"))
+PROGRAMS = os.pathsep.join(("/usr/bin", "/usr/sbin", os.environ.get("PATH", os.defpath)))
+"""The system first: an activated environment has programs of dcmtk's names, too, which are pynetdicom's."""
 PLUGINS = Path("/usr/share/orthanc/plugins")
 REFUSED = "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 """For tests in which nobody listens: pynetdicom drops the socket of a refused connection unclosed."""
