@@ -111,6 +111,8 @@ def faults(experiment: Experiment) -> list[str]:
         found += _private_sums(experiment)
         found += _objective(experiment)
         found += _segmentation(experiment)
+        if experiment.model.name == "mean_teacher" and experiment.strategy is not None and experiment.strategy.name != "fedavg":
+            found.append("strategy: the teacher of 'mean_teacher' is a mean of weights, which 'fedavg' alone keeps; leave [strategy] out")
         found += _survival(experiment)
         if experiment.data.target in ("reconstruction", "survival") and experiment.calibration:
             found.append(f"calibration: {experiment.data.target} gives no probabilities of classes; leave [[calibration]] out")

@@ -21,6 +21,8 @@ from shared_models.core.choices import Choice
 from shared_models.core.state import digest
 from shared_models.experiment import Experiment
 from shared_models.patterns import UNLABELLED
+from sim.check import faults
+from sim.experiments import find
 from tests.client.training.test_targets import PATTERNS, experiment_of, records_of, start
 
 
@@ -115,3 +117,9 @@ def test_parts_of_a_batch_count_as_one_step_and_a_killed_round_goes_on(monkeypat
 def _one_by_one(count: int, fits: MicroBatch, work: Any, *, again: Any = None) -> list[Any]:
     del fits, again
     return [work(slice(at, at + 1)) for at in range(count)]
+
+
+def test_a_strategy_that_would_move_the_teacher_is_refused_by_the_check() -> None:
+    assert not faults(find("esseg_ild", []))
+    told = faults(find("esseg_ild", ['strategy={name="fedyogi"}']))
+    assert any("the teacher of 'mean_teacher'" in fault for fault in told)
