@@ -3,12 +3,13 @@
 The first line that applies to a model is its default.
 """
 
-from shared_models.explanations import attention, grad_cam, integrated_gradients, occlusion, shapley
+from shared_models.explanations import attention, attention_relevance, grad_cam, integrated_gradients, occlusion, shapley
 from shared_models.explanations.subject import ExplanationSpec, Subject
 
 EXPLANATIONS: dict[str, ExplanationSpec] = {
     "grad_cam": grad_cam.SPEC,
     "attention": attention.SPEC,
+    "attention_relevance": attention_relevance.SPEC,
     "shapley": shapley.SPEC,
     "integrated_gradients": integrated_gradients.SPEC,
     "occlusion": occlusion.SPEC,

@@ -46,14 +46,14 @@ def attention(subject: Subject, label: int) -> np.ndarray:
     del label
     network = subject.own_network()
     image = torch.from_numpy(np.ascontiguousarray(subject.record[None], np.float32))
-    with torch.no_grad(), _kept(network) as (bags, layers):
+    with torch.no_grad(), kept_attention(network) as (bags, layers):
         network(image)
     if not bags and not layers:
         raise BadInput("an explanation by attention needs a network with attention", remedy="choose grad_cam")
     heat = np.ones(subject.shape)
     if layers:
         flow = rollout([layer.double().mean(1).numpy() for layer in layers])
-        heat = heat * np.stack([_on_grid(one, subject.shape[1:] if subject.takes == "slices" else subject.shape) for one in flow])
+        heat = heat * np.stack([on_grid(one, subject.shape[1:] if subject.takes == "slices" else subject.shape) for one in flow])
         heat = heat.reshape(subject.shape) if heat.size == math.prod(subject.shape) else heat[0]
     if bags and subject.takes == "slices":
         weights = bags[-1][0].double().numpy()
@@ -91,8 +91,14 @@ def rollout(layers: Sequence[np.ndarray]) -> np.ndarray:
     return np.asarray(flow)
 
 
-def _on_grid(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return one record's rollout enlarged to `shape`: the row of the class token, or the mean of all rows where there is none."""
+def on_grid(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return one record's flow (tokens, tokens) enlarged to `shape`: the row of the class token, or the mean of all rows where there is none.
+
+    Raises
+    ------
+    BadInput
+        The tokens do not lie on a grid over the image.
+    """
     from scipy.ndimage import zoom
 
     tokens = len(flow)
@@ -106,7 +112,7 @@ def _on_grid(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @contextmanager
-def _kept(network: nn.Module) -> Iterator[tuple[list[Any], list[Any]]]:
+def kept_attention(network: nn.Module) -> Iterator[tuple[list[Any], list[Any]]]:
     """Keep the weights of attention pooling and the matrices of self-attention of one pass, in the order in which they are made.
 
     A matrix is what a module gives beside its output, (n, heads, tokens, tokens); PyTorch's own attention must be asked for it.

@@ -55,10 +55,13 @@ ADVERSARY = without("model.fooling", "0.0", "macro_f1", seeds=1, says="macro F1 
 FINDINGS = (over("subset_accuracy", "subset_accuracy_all_absent", least=0.0), told("right_answers"), told("right_answers_all_absent"))
 """S18: more patients told rightly in every finding than by calling everything absent; the share of right answers is only told, beside that one's."""
 
+ATTENTION = (on_disease("attention"), learnt("attention"), on_disease("attention_relevance"), learnt("attention_relevance"))
+"""S04: rollout, as its specification says, and the attention that speaks for the class."""
+
 SYSTEMS: dict[str, System] = {
     "mufinet": System("4 patterns, slices", (over_density(0.0),)),
     "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), on_disease("grad_cam"), learnt("grad_cam"))),
-    "vit_ild": System("4 diseases, slices", (place_matters(), on_disease("attention"), learnt("attention"))),
+    "vit_ild": System("4 diseases, slices", (place_matters(), *ATTENTION)),
     "attention_cnn": System("4 patterns, slices", (over_density(0.0),)),
     "vgg": System("3 patterns, slices", (metric("accuracy", 0.85),)),
     "iim_ild": System("4 patterns, volume", (metric("auroc_macro", 0.9), *SMOOTHING, on_disease("integrated_gradients"))),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from shared_models.blocks.transformer import SelfAttention
 from shared_models.core.choices import Choice, knobs_of, pick
 from shared_models.core.errors import BadChoice, BadInput, FedILDError
 from shared_models.explanations import EXPLANATIONS, applicable
@@ -21,6 +22,7 @@ from shared_models.explanations.subject import Subject
 from shared_models.networks.mil_cnn import mil_cnn
 from shared_models.networks.patch_cnn import patch_cnn
 from shared_models.networks.resnet import resnet18
+from shared_models.networks.vit import vit
 
 RNG = np.random.default_rng(0)
 
@@ -52,6 +54,7 @@ def subjects() -> dict[str, Subject]:
     return {
         "slices": subject(mil_cnn(1, 3, widths=(4, 8), features=8), RNG.random((3, 24, 20)), "slices", "encoder.maps"),
         "volume": subject(resnet18(1, 3, width=4), RNG.random((1, 16, 18, 20)), "volume", "layer2"),
+        "tokens": subject(vit(1, 3, patch=6, width=8, depth=2, heads=2, grid=4), RNG.random((3, 24, 24)), "slices", "encoder.maps"),
         "patch": subject(patch_cnn(1, 3, width=4, bins=8, hidden=8), RNG.normal(-850, 60, (1, 21, 25)), "patch", "shape"),
         "table": row(),
     }
@@ -88,6 +91,7 @@ def test_every_explanation_applies_to_something_and_defaults_follow_the_table() 
     assert {takes: applicable(one)[0] for takes, one in SUBJECTS.items()} == {
         "slices": "grad_cam",
         "volume": "grad_cam",
+        "tokens": "grad_cam",
         "patch": "grad_cam",
         "table": "shapley",
     }
@@ -211,7 +215,43 @@ def test_rollout_lies_where_the_class_token_looks(favourite: int) -> None:
     assert quarters[0, favourite] > 3 * np.delete(quarters[0], favourite).max()
 
 
+class Reader(nn.Module):
+    """Class 1 is how bright one quarter of a 16 x 16 slice is, read through self-attention that looks at all quarters alike."""
+
+    def __init__(self, favourite: int) -> None:
+        super().__init__()
+        self.favourite, self.attention = favourite, SelfAttention(5, 1)
+        with torch.no_grad():
+            for parameter in self.attention.parameters():
+                parameter.zero_()
+            self.attention.ask.weight[10:] = torch.eye(5)
+            self.attention.out.weight.copy_(torch.eye(5))
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        bright = slices.unflatten(2, (2, 8)).unflatten(4, (2, 8)).mean((3, 5)).flatten(0, 1).flatten(1)
+        tokens = torch.cat([torch.zeros(len(bright), 1, 5), torch.diag_embed(bright, dim1=1, dim2=2) @ torch.eye(4, 5)], dim=1)
+        read = self.attention(tokens)[0][:, 0, self.favourite].unflatten(0, slices.shape[:2]).mean(1)
+        return torch.stack([torch.zeros_like(read), read], 1)
+
+
+@pytest.mark.parametrize("favourite", range(4))
+def test_relevance_lies_where_the_class_is_read_though_attention_lies_everywhere(favourite: int) -> None:
+    record = RNG.random((2, 16, 16)) + 0.5
+    one = subject(Reader(favourite), record, "slices", None)
+    heat = EXPLANATIONS["attention_relevance"].function(one, 1)
+    quarters = heat.reshape(2, 2, 8, 2, 8).mean((2, 4)).reshape(2, 4)
+    # d score / d attention of the class token to the quarter: its brightness / 2 slices / 2 (centred over classes), times the attention 1/5
+    bright = record.reshape(2, 2, 8, 2, 8).mean((2, 4)).reshape(2, 4)[:, favourite]
+    assert (quarters.argmax(1) == favourite).all()
+    np.testing.assert_allclose(heat.reshape(2, 256).max(1), bright / 20, rtol=1e-5)
+    assert not EXPLANATIONS["attention_relevance"].function(one, 0).any()  # what speaks against is not shown
+    even = EXPLANATIONS["attention"].function(one, 1).reshape(2, 2, 8, 2, 8).mean((2, 4))
+    np.testing.assert_allclose(even, even.mean(), rtol=1e-6)
+
+
 def test_no_attention_is_said() -> None:
+    with pytest.raises(BadInput, match="attention reaches the score"):
+        EXPLANATIONS["attention_relevance"].function(SUBJECTS["volume"], 1)
     with pytest.raises(BadInput, match="network with attention"):
         EXPLANATIONS["attention"].function(SUBJECTS["volume"], 1)
 
