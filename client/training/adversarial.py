@@ -130,18 +130,19 @@ def fit_adversarial(
         turns.step(flat.weights, flat.gradient, factor)
         rule.moved(flat.weights, factor)
 
-    def play(player: str, batch: Tensor, aims: Tensor, share: Tensor) -> float:
+    def play(player: str, batch: Tensor, aims: Tensor, share: Tensor, maps: Tensor | None) -> float:
         turns.player = player
         for weight in game.parameters():
             weight.requires_grad_(False)  # the others' gradients would be computed for nobody
         for weight in own[player]:
             weight.requires_grad_(True)
         with precision[player].forward(), rule.watching(game):
-            losses = game.loss_of(player, batch, aims).float()
+            losses = (game.loss_of(player, batch, aims) if maps is None else game.loss_of(player, batch, aims, maps)).float()
         flat.backward(precision[player].scaled((losses * share).sum()))
         precision[player].step(flat.weights, flat.gradient, move)
         return float(losses.detach().sum())
 
+    foreseen = game.foreseen(playing, torch.from_numpy(np.ascontiguousarray(records.inputs, np.float32)).to(device))
     order: list[int] = []
     lost, seen, done = 0.0, 0, 0
     if steps is not None and (saved := steps.load()) is not None:
@@ -152,10 +153,11 @@ def fit_adversarial(
             order = torch.randperm(len(records), generator=generator).tolist()
         chosen, order = order[: train.batch], order[train.batch :]
         batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32))
-        batch, aims = augmented(batch, aims_of(records, chosen), augment, generator, unit_hu)
+        batch, aims = augmented(batch, aims_of(records, chosen) if foreseen is None else foreseen[chosen].cpu(), augment, generator, unit_hu)
         labels = torch.from_numpy(records.labels[chosen])
         batch, aims, share = batch.to(device), {True: aims.to(device), False: labels.to(device)}, (class_weight[labels] / len(chosen)).to(device)
-        lost += sum(play(player, batch, aims[player in game.mapped], share) for player in playing)
+        maps = None if foreseen is None else aims[True]
+        lost += sum(play(player, batch, aims[player in game.mapped], share, maps) for player in playing)
         seen += len(chosen)
         if steps is not None and step < count:
             steps.after(step, functools.partial(_stand, flat, turns, generator, rule, precision, order, lost, seen))

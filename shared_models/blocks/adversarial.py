@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -21,12 +23,19 @@ class Game(nn.Module):
     players: tuple[str, ...] = ()
     mapped: tuple[str, ...] = ()
 
-    def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, player: str, records: Tensor, labels: Tensor, foreseen: Tensor | None = None) -> Tensor:
         """Return what `player` loses on each record, shape (n,); noise is drawn from torch's global generator, as dropout is.
 
-        `labels` are class numbers (n,), or of players in `mapped` the targets of the records.
+        `labels` are class numbers (n,), or of players in `mapped` the targets of the records; `foreseen` is what `Game.foreseen` said of them.
         """
         raise NotImplementedError(f"what {player!r} loses is for each game to say")
+
+    def foreseen(self, playing: Sequence[str], records: Tensor) -> Tensor | None:
+        """Return what the players that rest say of each record, a map (n, ..., y, x), when `playing` read it and nothing of it will change.
+
+        The loop asks once a round, moves the maps with their records and gives them to `loss_of` as ``foreseen``. None: nothing is known ahead.
+        """
+        return None
 
 
 def taken_for(logits: Tensor, share: float) -> Tensor:

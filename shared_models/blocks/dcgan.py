@@ -142,7 +142,7 @@ class Dcgan(Game):
             drawn = interpolate(drawn, shape, mode="bilinear", antialias=True, align_corners=False)
         return drawn.squeeze(1).unflatten(0, (len(labels), slices))
 
-    def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, player: str, records: Tensor, labels: Tensor, foreseen: Tensor | None = None) -> Tensor:
         """Return what a player loses on each bag (n, k, y, x), the mean over its slices, shape (n,).
 
         The discriminator: ``BCE(D(x, y), 0.9) + BCE(D(G(z, y), y), 0) + naming CE(head(x), y)``. The generator, in the form that does not
@@ -207,7 +207,7 @@ class AugmentedClassifier(Dcgan):
         """Return the classifier's logits (n, outputs)."""
         return self.classifier(self.contrast(bags))
 
-    def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, player: str, records: Tensor, labels: Tensor, foreseen: Tensor | None = None) -> Tensor:
         """Return as `Dcgan`; the classifier's is its cross-entropy on the batch after the exchange."""
         if player != "classifier":
             return super().loss_of(player, records, labels)

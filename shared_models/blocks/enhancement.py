@@ -65,7 +65,7 @@ class EnhancedClassifier(Game):
         """Return the classifier's logits (n, outputs)."""
         return self.classifier(self.contrast(self.enhance(bags)))
 
-    def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, player: str, records: Tensor, labels: Tensor, foreseen: Tensor | None = None) -> Tensor:
         """Return what a player loses on each bag (n, k, y, x), shape (n,).
 
         The twin of a slice x is x' = x + s n, 0 <= s <= noise. The discriminator: ``BCE(D(x', x), 0.9) + BCE(D(x', G(x')), 0)``; the generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from shared_models.blocks.unet import NestedUNet, UNet
 LEAST_PX = 16
 LUNG = 1
 """Class of the lung, as ``data.annotation = "lung"`` counts."""
+AT_ONCE = 8
+"""Records whose lungs are found in one pass."""
 STRAY = 0.05
 """Rows and columns with less lung than this share of the fullest one are cut off: strays must not widen the box."""
 
@@ -56,25 +58,38 @@ class LungPipeline(Game):
         """Return the probability of lung in each pixel of bags (n, k, y, x)."""
         return self.segmenter(bags.flatten(0, 1).unsqueeze(1)).float().softmax(1)[:, LUNG].unflatten(0, bags.shape[:2])
 
-    def inside(self, bags: Tensor) -> Tensor:
-        """Return what the classifier sees of bags (n, k, y, x): lung, in its window, in the box around all slices' lungs, (n, k, size, size)."""
+    def found(self, bags: Tensor) -> Tensor:
+        """Return where the lungs of bags are, as they will be found when the model is used: bool, shape of `bags` (n, k, y, x)."""
+        if not self.cut:
+            return torch.ones_like(bags, dtype=torch.bool)
         learns = self.segmenter.training
-        self.segmenter.eval()  # what is cut out is what will be cut out when the model is used
+        self.segmenter.eval()
         with torch.no_grad():
-            lung = self.lungs(bags) > 0.5 if self.cut else torch.ones_like(bags, dtype=torch.bool)
+            lung = self.lungs(bags) > 0.5
         self.segmenter.train(learns)
+        return lung
+
+    def foreseen(self, playing: Sequence[str], records: Tensor) -> Tensor | None:
+        """Return the lungs of records (n, k, y, x) where the classifier alone learns: found once a round instead of at every step."""
+        if tuple(playing) != ("classifier",):
+            return None
+        return torch.cat([self.found(part) for part in records.split(AT_ONCE)])
+
+    def inside(self, bags: Tensor, lung: Tensor | None = None) -> Tensor:
+        """Return what the classifier sees of bags (n, k, y, x): lung, in its window, in the box around all slices' lungs, (n, k, size, size)."""
+        lung = self.found(bags) if lung is None else lung
         low, high = self.window
         return cut_out(((bags - low) / (high - low)).clamp(0, 1) * lung, lung, self.size, self.margin if self.cut else 0)
 
-    def forward(self, bags: Tensor) -> Tensor:
-        """Return logits (n, outputs) of bags (n, k, y, x) in 0..1."""
+    def forward(self, bags: Tensor, lung: Tensor | None = None) -> Tensor:
+        """Return logits (n, outputs) of bags (n, k, y, x) in 0..1; `lung` where it is known already."""
         refuse_small(bags, LEAST_PX, "a network that finds the lungs first")
-        return self.classifier(self.inside(bags))
+        return self.classifier(self.inside(bags, lung))
 
-    def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, player: str, records: Tensor, labels: Tensor, foreseen: Tensor | None = None) -> Tensor:
         """Return the segmenter's `overlap_loss` with the lung masks (over all heads of a U-Net++), or the classifier's cross-entropy, shape (n,)."""
         if player == "classifier":
-            return cross_entropy(self(records).float(), labels, reduction="none")
+            return cross_entropy(self(records, foreseen).float(), labels, reduction="none")
         slices = records.flatten(0, 1).unsqueeze(1)
         output = tuple(self.segmenter.look(slices)) if isinstance(self.segmenter, NestedUNet) else self.segmenter(slices)
         heads = output if isinstance(output, tuple) else (output,)
@@ -117,10 +132,10 @@ class AdversarialLungPipeline(LungPipeline):
         self.discriminator = PatchDiscriminator(1, 2, widths)
         self.likeness, self.fooling, self.loss = likeness, fooling, loss
 
-    def loss_of(self, player: str, records: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, player: str, records: Tensor, labels: Tensor, foreseen: Tensor | None = None) -> Tensor:
         """Return what a player loses on each bag: `discriminator_loss`, `generator_loss`, or the classifier's, shape (n,)."""
         if player == "classifier":
-            return self.loss(self(records).float(), labels)
+            return self.loss(self(records, foreseen).float(), labels)
         slices, masks = records.flatten(0, 1).unsqueeze(1), labels.flatten(0, 1)
         if player == "discriminator":
             lost = discriminator_loss(self.segmenter, self.discriminator, slices, masks)

@@ -12,6 +12,7 @@ from client.training.adversarial import fit_adversarial
 from client.training.records import Records
 from client.training.resting import resting
 from client.training.rules import Plain
+from shared_models.blocks.adversarial import Game
 from shared_models.blocks.kernel_head import KernelHead
 from shared_models.blocks.lung_pipeline import LungPipeline, cut_out
 from shared_models.blocks.pix2pix import PatchDiscriminator, discriminator_loss, generator_loss
@@ -118,3 +119,26 @@ def test_pixels_that_nobody_knows_move_no_player() -> None:
     generator, judge = torch.nn.Conv2d(1, 2, 3, padding=1), PatchDiscriminator(1, 2, (4, 8))
     assert generator_loss(generator, judge, slices, labels, fooling=0.0).tolist() == [0.0, 0.0]
     assert discriminator_loss(generator, judge, slices, labels).shape == (2,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lungs_found_once_a_round_teach_the_classifier_what_lungs_found_at_every_step_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, records = asked(name), bodies(5)
+    experiment = experiment.model_copy(update={"train": experiment.train.model_copy(update={"steps": 4, "augment": (Choice(name="flip"),)})})
+    monkeypatch.setattr(LungPipeline, "lungs", lambda self, bags: (bags < 0.5).float())  # finds in a mirrored slice the mirrored lungs
+    asks: list[int] = []
+    found = LungPipeline.found
+    monkeypatch.setattr(LungPipeline, "found", lambda self, bags: asks.append(len(bags)) or found(self, bags))
+    state = initial_state(experiment.model, inputs=1, outputs=2, seed=0)
+
+    def taught() -> dict[str, np.ndarray]:
+        rule = resting(Plain(), experiment, frozenset(key for key in state if key.startswith("classifier.")))
+        return fit_adversarial(experiment, state, records, rule=rule, factor=1.0, seed=3).state
+
+    once = taught()
+    assert asks == [5]
+    monkeypatch.setattr(LungPipeline, "foreseen", Game.foreseen)
+    each = taught()
+    assert len(asks) == 1 + 4 and any(once[key].tobytes() != state[key].tobytes() for key in state)
+    assert all(np.array_equal(once[key], each[key]) for key in state)
+    assert network_of(name).foreseen(("segmenter", "classifier"), torch.zeros(1, 2, 32, 32)) is None  # then they change
