@@ -29,7 +29,7 @@ class Forest:
         First node of each tree.
     """
 
-    def __init__(self, columns: int, classes: int, trees: int, min_leaf: int, balanced: bool) -> None:
+    def __init__(self, columns: int, classes: int, trees: int, min_leaf: int, balanced: float) -> None:
         self.columns, self.classes, self.trees, self.min_leaf, self.balanced = columns, classes, trees, min_leaf, balanced
 
     def start(self, *, seed: int) -> State:
@@ -48,7 +48,7 @@ class Forest:
             self.trees,
             min_samples_leaf=self.min_leaf,
             max_features="sqrt",
-            class_weight="balanced" if self.balanced else None,
+            class_weight=class_shares(y, self.balanced),
             random_state=seed % (1 << 31),
             n_jobs=1,
         ).fit(x, y)
@@ -157,6 +157,29 @@ class Forest:
             "value": joined(values, np.float32, (0, self.classes)),
             "first": (np.cumsum([0, *sizes])[:-1] if sizes else np.zeros(0)).astype(np.int32),
         }
+
+
+def class_shares(y: np.ndarray, power: float) -> dict[int, float] | None:
+    """Return what a record of each class weighs: ``(n / (classes n_k)) ** power``, or None where all weigh the same.
+
+    Parameters
+    ----------
+    y : ndarray of int, shape (n,)
+        Class numbers.
+    power : float
+        0 counts every record once, 1 gives every class the same weight in all.
+
+    Examples
+    --------
+    >>> class_shares(np.array([0, 0, 0, 2]), 1.0)
+    {0: 0.6666666666666666, 2: 2.0}
+    >>> class_shares(np.array([0, 0, 0, 2]), 0.0) is None
+    True
+    """
+    if not power:
+        return None
+    known, counts = np.unique(y, return_counts=True)
+    return {int(label): float((len(y) / (len(known) * count)) ** power) for label, count in zip(known, counts, strict=True)}
 
 
 def forest(

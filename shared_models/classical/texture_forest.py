@@ -22,8 +22,8 @@ class TextureForest(Forest):
     ``contribution`` reads y (n,) class numbers, each record a patient of its own, or y (n, 2): class number and number of the patient.
     """
 
-    def __init__(self, columns: int, classes: int, trees: int, min_leaf: int, min_patients: int, balanced: bool) -> None:
-        super().__init__(columns, classes, trees, min_leaf, balanced)
+    def __init__(self, columns: int, classes: int, trees: int, min_leaf: int, min_patients: int, balance: float) -> None:
+        super().__init__(columns, classes, trees, min_leaf, balance)
         self.min_patients = min_patients
 
     def contribution(self, state: State, x: np.ndarray, y: np.ndarray, *, seed: int) -> State:
@@ -80,7 +80,7 @@ def texture_forest(
     trees: Annotated[int, Field(ge=1, le=5000)] = 60,
     min_leaf: Annotated[int, Field(ge=1, le=1000)] = 10,
     min_patients: Annotated[int, Field(ge=1, le=1000)] = 5,
-    balanced: bool = False,
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0,
 ) -> TextureForest:
     """Build a random forest over `inputs` columns of a window and `outputs` patterns.
 
@@ -92,8 +92,9 @@ def texture_forest(
         Windows that a leaf must hold at least.
     min_patients : int
         Patients that a leaf must hold at least. A site refuses fewer than its policy's `min_per_class`.
-    balanced : bool
-        Weigh patterns by the inverse of their frequency at the site. Extents are then too large where a pattern is rare.
+    balance : float
+        Weigh patterns by the inverse of their frequency at the site to this power. At 0 the rare ones lose nearly every window that looks like two
+        patterns, and their extents are too small; at 1 they win it, and their extents are too large.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def texture_forest(
     >>> model.predict(state, np.array([[2.0], [38.0]])).argmax(1).tolist()
     [0, 1]
     """
-    return TextureForest(inputs, outputs, trees, min_leaf, min_patients, balanced)
+    return TextureForest(inputs, outputs, trees, min_leaf, min_patients, balance)
 
 
 SPEC = ModelSpec(

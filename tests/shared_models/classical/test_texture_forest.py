@@ -53,3 +53,14 @@ def test_a_cut_tree_says_what_its_inner_node_said() -> None:
         assert len(np.unique(who[ends == node])) == 12
     empty = model.contribution({}, x[:0], pattern[:0], seed=0)
     assert not len(empty["first"]) and model.predict(empty, x[:2]).tolist() == [[1 / 3] * 3] * 2
+
+
+def test_balance_moves_the_extent_of_a_rare_pattern_from_too_small_to_too_large() -> None:
+    rng = np.random.default_rng(0)
+    pattern = (rng.random(3000) < 0.1).astype(np.int64)
+    x, who = rng.normal(1.5 * pattern, 1.0)[:, None], np.arange(3000) % 10
+    called = []
+    for balance in (0.0, 0.5, 1.0):
+        model = texture_forest(1, 2, trees=5, min_leaf=60, balance=balance)
+        called.append(float(model.predict(model.contribution({}, x, np.stack([pattern, who], 1), seed=0), x).argmax(1).mean()))
+    assert called[0] < 0.6 * pattern.mean() and called[2] > 1.5 * pattern.mean() and called[0] < called[1] < called[2]
