@@ -24,6 +24,7 @@ from client.cases.clinical import ClinicalTable, read_clinical
 from client.cases.cohort import Cohort, Visit
 from client.cases.identity import Pseudonyms, canonical_id
 from client.cases.prepared import Prepared
+from client.delivered import PAGE_NAME, clear, write_outputs
 from client.dicom import tags
 from client.dicom.header import read_headers
 from client.dicom.scan import Series, group, list_files
@@ -35,12 +36,13 @@ from client.follow_up import Line, change_told, scores_told
 from client.hrct.suggestion import NEEDED, suggested
 from client.outcome import Study, build_cohort, preference
 from client.pattern_maps import PatternSource, load_source
+from client.pattern_pictures import pattern_slices
 from client.pictures import PICTURES, seen_slices
-from client.prediction import Prediction, SeriesPrediction, model_facts
-from client.prediction_page import render
+from client.prediction import Prediction, SeenSlice, SeriesPrediction, model_facts
 from client.prepare import check_preparation, prepare_study
 from client.prognosis import prognosis_of, states_risks
-from client.returned import SEG_NAME, SR_NAME, write_results
+from client.returned import write_results
+from client.risk_interval import uncertainty_of
 from client.site import Site
 from client.statistics import rows_seen, study_seen
 from client.training import PREDICTORS
@@ -50,16 +52,14 @@ from shared_models.bundle import Bundle, load_bundle
 from shared_models.catalogue import spec_of
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
-from shared_models.core.files import write_atomic, write_json
 from shared_models.ensemble import is_ensemble, largest_of
 from shared_models.experiment import Experiment, Preparation
 from shared_models.phases import columns_of, fit_of
 
 LOGGER = logging.getLogger(__name__)
-JSON_NAME, PAGE_NAME = "prediction.json", "prediction.html"
 
-Keep = Callable[[Series, Prepared, SeriesPrediction, dict[str, Any]], object]
-"""What is done with the headline series: its images, the prepared study, what was said of it, and the facts of the release."""
+Keep = Callable[[Series, Prepared, SeriesPrediction, dict[str, Any], dict[str, Any] | None], object]
+"""What is done with the headline series: its images, the prepared study, what was said of it, the facts of the release, the change since before."""
 
 FROM_HEADER = ("age", "male")
 """Columns of a clinical table that the header of a CT gives."""
@@ -83,6 +83,8 @@ def predict_study(
     prior: Path | None = None,
     clinical: Path | None = None,
     dicom: bool = False,
+    pdf: bool = False,
+    pictures: bool = False,
 ) -> Path:
     """Apply a release to a folder with one patient's CT; write ``prediction.json`` and ``prediction.html`` and return the page's path.
 
@@ -111,6 +113,10 @@ def predict_study(
         ``clinical.csv`` with the patient's rows (`client.cases.clinical`): clinical scores, and lung function for the criteria of progression.
     dicom : bool
         Write ``segmentation.dcm`` and ``report.dcm`` (DICOM SEG and SR) of the headline series for the hospital's own PACS, too.
+    pdf : bool
+        Write ``prediction.pdf``, too: the page in short, for paper. Needs the extra ``pdf``.
+    pictures : bool
+        Write the slices of the page as PNG files into ``pictures/``, too.
 
     Raises
     ------
@@ -123,17 +129,11 @@ def predict_study(
         No series can be used; the reason of each is in the text.
     """
     study, out = Path(study), Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
-    for name in (JSON_NAME, PAGE_NAME, SEG_NAME, SR_NAME):
-        (out / name).unlink(missing_ok=True)
+    clear(out, pdf=pdf)
     own, release = None if personal is None else Site.load(personal), load_bundle(Path(bundle))
     keep = partial(write_results, out) if dicom else None
     found = predict(study, release, own, site=site, explanation=explanation, patterns=patterns, prior=prior, clinical=clinical, keep=keep)
-    write_json(out / JSON_NAME, found.as_dict(), mode=0o600)
-    write_atomic(out / PAGE_NAME, render(found).encode(), mode=0o600)
+    write_outputs(found, out, pdf=pdf, pictures=pictures)
     return out / PAGE_NAME
 
 
@@ -154,6 +154,33 @@ def predict(
     `site`, `explanation`, `patterns`, `prior`, `clinical` and errors as in `predict_study`. `keep` is handed the headline series while its prepared
     image is there.
     """
+    release = make_ready(bundle, personal, site=site, explanation=explanation, patterns=patterns, clinical=clinical)
+    return predict_with(release, study, prior=prior, keep=keep)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A release with everything that is read and checked once, however many studies it is applied to."""
+
+    bundle: Bundle
+    facts: dict[str, Any]
+    preparation: Preparation
+    known: np.ndarray
+    explanation: str
+    source: PatternSource | None
+    table: ClinicalTable | None
+
+
+def make_ready(
+    bundle: Bundle,
+    personal: Site | None = None,
+    *,
+    site: Path | None = None,
+    explanation: str = AUTO,
+    patterns: Path | None = None,
+    clinical: Path | None = None,
+) -> Ready:
+    """Check a release and read what goes with it, before any study is read; arguments and errors as in `predict_study`."""
     facts = model_facts(bundle, personal=None if personal is None else personal.site.name)
     if personal is not None:
         bundle = replace(bundle, state=beside(personal.workspace, bundle.state))
@@ -166,13 +193,17 @@ def predict(
     if source is not None and source.preparation is not None:
         check_preparation(source.preparation)
     table = None if clinical is None else read_clinical(clinical)
-    known = known_rows(bundle.experiment, site)
+    return Ready(bundle, facts, preparation, known_rows(bundle.experiment, site), explanation, source, table)
+
+
+def predict_with(release: Ready, study: Path, *, prior: Path | None = None, keep: Keep | None = None) -> Prediction:
+    """Return what a release that was made ready says about the patient whose CT lies in a folder; `prior` and `keep` as in `predict`."""
     series, left = read_patient(study) if prior is None else with_prior(study, prior)
     names = Pseudonyms(secrets.token_bytes(32))
     found: list[tuple[Series, Study, SeriesPrediction]] = []
     days = sorted({one.slices[0].study_date for one in series})
     with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
-        way = _Way(bundle, preparation, names, Path(folder), known, explanation, source)
+        way = _Way(release, names, Path(folder))
         for one in series:
             outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, way)
             if isinstance(outcome, Dismissed):
@@ -181,16 +212,17 @@ def predict(
                 found.append((one, *outcome))
                 left += outcome[0].left_out
         found.sort(key=lambda f: (-f[2].visit, preference(f[1]), f[0].series_uid, f[0].part))
+        lines = [Line(one.slices[0].patient_id, one.slices[0].study_date, said, study.acquisition) for one, study, said in found]
+        change = change_told(lines, release.source, release.table) if lines else None
         if keep is not None and found:
             headline, prepared_as, said = found[0]
-            keep(headline, load(Path(folder) / "cache" / prepared_as.cached).prepared, said, facts)
+            keep(headline, load(Path(folder) / "cache" / prepared_as.cached).prepared, said, release.facts, change)
     if not found:
         reasons = [f"{line['reason']} ({line['meaning']}; files: {line['files']})" for line in count_left_out(left)]
         remedy = "check that the folder holds the axial series of a chest CT"
         raise BadStudy("NO_SERIES", "a study needs a series that can be used", value=reasons or "an empty folder", remedy=remedy)
-    lines = [Line(one.slices[0].patient_id, one.slices[0].study_date, said, study.acquisition) for one, study, said in found]
-    told = {"change": change_told(lines, source, table), "scores": None if table is None else scores_told(lines[0], table)}
-    return Prediction(tuple(prediction for *_, prediction in found), tuple(count_left_out(left)), facts, **told)
+    scores = None if release.table is None else scores_told(lines[0], release.table)
+    return Prediction(tuple(said for *_, said in found), tuple(count_left_out(left)), release.facts, change, scores)
 
 
 def with_prior(study: Path, prior: Path) -> tuple[list[Series], list[Dismissed]]:
@@ -262,7 +294,7 @@ def predict_series(
     records = Records(model_input[None], np.zeros(1, np.int64), (visit.series,))
     survival = experiment.data.target == "survival"
     found, said = (prognosis_of(experiment, bundle.state, records)[0], None) if survival else calibrated(experiment, bundle.state, records)
-    probabilities = found.tolist()
+    probabilities = np.clip(found, 0.0, 1.0).tolist()  # a mean of many ones may lie a rounding above one
     attention = attention_of(bundle, model_input) if spec.takes == "slices" else None
     why = None if survival else explain(bundle, model_input, int(np.argmax(probabilities)), method=explanation, prepared=prepared)
     if attention is not None:
@@ -274,8 +306,10 @@ def predict_series(
     pictures = seen_slices(prepared, numbers, attention, why.planes if why is not None else None)
     seen = {"columns": columns, "slices": pictures, "explanation": None if why is None else why.as_dict()}
     seen["calibration"] = said.as_dict() if experiment.calibration and said is not None else None
-    seen["disagreement"] = float(disagreement_of(experiment, bundle.state, records)[0]) if is_ensemble(bundle.state) else None
+    sums = experiment.data.target not in ("survival", "findings")  # it is of probabilities that sum to 1
+    seen["disagreement"] = float(disagreement_of(experiment, bundle.state, records)[0]) if is_ensemble(bundle.state) and sums else None
     if survival:
+        seen["risk_uncertainty"] = uncertainty_of(experiment, bundle.state, records)
         seen["risks"] = {f"{horizon:g}": risk for horizon, risk in zip(experiment.data.horizons, probabilities, strict=True)}
         return {}, seen
     return dict(zip(experiment.data.classes, probabilities, strict=True)), seen
@@ -346,19 +380,15 @@ def count_left_out(left: Iterable[Dismissed]) -> list[dict[str, Any]]:
 class _Way:
     """What is the same for all series of a patient."""
 
-    bundle: Bundle
-    preparation: Preparation
+    release: Ready
     names: Pseudonyms
     workspace: Path
-    known: np.ndarray
-    explanation: str
-    source: PatternSource | None
 
 
 def _attempt(one: Series, visit_number: int, way: _Way) -> tuple[Study, SeriesPrediction] | Dismissed:
     paths = tuple(s.path for s in one.slices)
     try:
-        study = prepare_study(one, way.preparation, names=way.names, workspace=way.workspace)
+        study = prepare_study(one, way.release.preparation, names=way.names, workspace=way.workspace)
     except BadStudy as error:
         listed = error.reason in tags.SKIPPED or error.reason in tags.QUARANTINED
         return Dismissed(error.reason if listed else "FAILED", paths, one.series_uid)
@@ -369,24 +399,27 @@ def _attempt(one: Series, visit_number: int, way: _Way) -> tuple[Study, SeriesPr
     # the cohort's own way from a study to what a model may read: features, and age and sex of the header
     visit = build_cohort([(one, study)], ClinicalTable(), way.names).cases[0].visits[0]
     try:
-        probabilities, seen = predict_series(visit, way.bundle, way.workspace, way.known, way.explanation)
+        probabilities, seen = predict_series(visit, way.release.bundle, way.workspace, way.release.known, way.release.explanation)
     except BadCohort:
         return Dismissed("MISSING_INPUT", paths, one.series_uid)
-    seen["category"], seen["quantities"] = _by_patterns(one, study, way)
+    seen["category"], seen["quantities"], seen["pattern_slices"] = _by_patterns(one, study, way)
     kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")
     acquisition = {name: getattr(study.acquisition, name) for name in kept} | {"spacing_mm": list(study.spacing_mm), "slices": study.slices}
     return study, SeriesPrediction(visit.series, visit_number, acquisition, study.findings, study.features, probabilities=probabilities, **seen)
 
 
-def _by_patterns(one: Series, study: Study, way: _Way) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the category and the quantities of a series by the pattern map of the study as its source wants it prepared."""
-    if way.source is None:
-        return dict(NEEDED), None
+def _by_patterns(one: Series, study: Study, way: _Way) -> tuple[dict[str, Any], dict[str, Any] | None, tuple[SeenSlice, ...]]:
+    """Return category, quantities and pictures of a series by the pattern map of the study as its source wants it prepared."""
+    source = way.release.source
+    if source is None:
+        return dict(NEEDED), None, ()
     try:
-        own = study if way.source.preparation is None else prepare_study(one, way.source.preparation, names=way.names, workspace=way.workspace)
+        own = study if source.preparation is None else prepare_study(one, source.preparation, names=way.names, workspace=way.workspace)
     except BadStudy as error:
-        return {"category": None, "needs": f"a pattern map, which this series does not allow ({error.reason})"}, None
-    return suggested(load(way.workspace / "cache" / own.cached).prepared, way.source)
+        return {"category": None, "needs": f"a pattern map, which this series does not allow ({error.reason})"}, None, ()
+    prepared = load(way.workspace / "cache" / own.cached).prepared
+    category, quantities, labels = suggested(prepared, source)
+    return category, quantities, () if labels is None else pattern_slices(prepared, labels)
 
 
 def _with_densities(preparation: Preparation) -> Preparation:

@@ -1,6 +1,6 @@
 """What a released model says about one patient's CT: the one object from which every output (JSON, page) is written.
 
-Keys of ``prediction.json``, format 1:
+Keys of ``prediction.json``, format 2 (its schema is ``prediction.schema.json``, see `client.prediction_schema`):
 
     format, notice     number of this format; the sentence that stands on every output
     warning            why the output must not be taken at its word (what the model was trained on); null where there is none
@@ -19,7 +19,10 @@ Keys of ``prediction.json``, format 1:
     series[].quantities  ``told`` (patterns that the map can show) and, by region, ``lung_ml`` and of each part ``percent``, ``ml`` and the ``bin`` of
                        its extent; null without a pattern map
     series[].disagreement  of the members of an ensemble about this series, nats: the mutual information of class and member; null for one model
-    series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null)
+    series[].risks     by horizon, of a prognosis, in place of probabilities; null else
+    series[].risk_uncertainty  ``interval`` by horizon or ``why_none``; of an ensemble the ``spread`` of its ``members``; null without risks
+    series[].slices[]  ``number`` (1 is nearest the head) ``of`` all, ``height_percent`` (0 lung base, 100 apex), ``attention`` (or null);
+                       ``pattern_slices[]`` are those on which the page shows the pattern map
     reference          values of healthy lungs for some features: ``low``, ``high``, ``middle``, ``of``
     left_out[]         ``reason``, ``meaning``, ``remedy`` and number of ``files`` that were not used
     change             between the best series of the last two visits: their ``series``, ``years``, by part ``before``, ``after``, ``change`` in
@@ -45,7 +48,8 @@ from client.reference import REFERENCE
 from shared_models.bundle import NOTICE, Bundle
 from shared_models.catalogue import spec_of
 
-FORMAT = 1
+FORMAT = 2
+"""2 has ``risk_uncertainty`` and ``pattern_slices`` of each series."""
 
 WARNINGS = {
     "phantoms": "This model was trained on synthetic phantoms. It has never seen a patient: what it says about a patient means nothing.",
@@ -102,6 +106,8 @@ class SeriesPrediction:
     quantities: dict[str, Any] | None = None
     disagreement: float | None = None
     risks: dict[str, float] | None = None
+    risk_uncertainty: dict[str, Any] | None = None
+    pattern_slices: tuple[SeenSlice, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -109,8 +115,9 @@ class SeriesPrediction:
         columns = {name: number_out(value) for name, value in self.columns.items()}
         regions = None if self.quantities is None else {name: _region_out(region) for name, region in self.quantities["regions"].items()}
         quantities = None if self.quantities is None else self.quantities | {"regions": regions}
-        slices = [one.as_dict() for one in self.slices]
-        return {**self.__dict__, "quantification": numbers, "columns": columns, "quantities": quantities, "slices": slices}
+        slices, patterns = [one.as_dict() for one in self.slices], [one.as_dict() for one in self.pattern_slices]
+        told = {"quantification": numbers, "columns": columns, "quantities": quantities, "slices": slices, "pattern_slices": patterns}
+        return {**self.__dict__, **told}
 
 
 def _region_out(region: dict[str, Any]) -> dict[str, Any]:

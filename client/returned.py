@@ -18,7 +18,9 @@ UNITS = {"percent": "%", "hu": "[hnsf'U]", "l": "L", "ml": "mL", "g": "g"}
 """UCUM by the last part of a feature's name; anything else has the unit 1."""
 
 
-def write_results(out: Path, one: Series, prepared: Prepared, said: SeriesPrediction, facts: dict[str, Any]) -> tuple[Path, Path]:
+def write_results(
+    out: Path, one: Series, prepared: Prepared, said: SeriesPrediction, facts: dict[str, Any], change: dict[str, Any] | None = None
+) -> tuple[Path, Path]:
     """Write both objects (0600) and return their paths. They carry the patient's name as the images do: they are for the hospital's own PACS.
 
     Parameters
@@ -31,6 +33,8 @@ def write_results(out: Path, one: Series, prepared: Prepared, said: SeriesPredic
         Probabilities or risks, quantification and, with a pattern map, extents.
     facts : dict
         Of the release: ``experiment`` and ``bundle`` are written.
+    change : dict, optional
+        Since the visit before, as in ``prediction.json``.
 
     Raises
     ------
@@ -44,15 +48,55 @@ def write_results(out: Path, one: Series, prepared: Prepared, said: SeriesPredic
     maker = Maker(str(facts["experiment"]), str(facts["bundle"]), version("fedild"))
     images = read_images([Path(part.path) for part in one.slices])
     found = segmentation(images, on_slices(prepared.mask, prepared.volume, images), segment_names(), maker)
-    told = said.probabilities or {f"death or event by {horizon} years": risk for horizon, risk in (said.risks or {}).items()}
-    objects = (found, report(images, found, told, measured_of(said), maker))
+    objects = (found, report(images, found, outputs_of(said), measured_of(said, change), maker, said=statements_of(said)))
     paths = (out / SEG_NAME, out / SR_NAME)
     for path, written in zip(paths, objects, strict=True):
         write_atomic(path, _bytes_of(written), mode=0o600)
     return paths
 
 
-def measured_of(said: SeriesPrediction) -> dict[str, list[Measured]]:
+def outputs_of(said: SeriesPrediction) -> dict[str, float]:
+    """Return what the model puts out: probabilities, or risks and, of an ensemble, the lowest and highest of its members; distance, disagreement.
+
+    Examples
+    --------
+    >>> spread = {"interval": None, "why_none": "", "members": 2, "spread": {"5": [0.1, 0.3]}}
+    >>> outputs_of(SeriesPrediction("s", 1, {}, [], {}, {}, {}, (), risks={"5": 0.2}, risk_uncertainty=spread))
+    {'event by 5 years': 0.2, 'event by 5 y, lowest member': 0.1, 'event by 5 y, highest member': 0.3}
+    """
+    told = dict(said.probabilities) | {f"event by {horizon} years": risk for horizon, risk in (said.risks or {}).items()}
+    for horizon, bounds in ((said.risk_uncertainty or {}).get("spread") or {}).items():
+        told |= {f"event by {horizon} y, {which} member": bound for which, bound in zip(("lowest", "highest"), bounds, strict=True)}
+    for horizon, bounds in ((said.risk_uncertainty or {}).get("interval") or {}).items():
+        told |= {f"event by {horizon} y, {which} end": bound for which, bound in zip(("lower", "upper"), bounds, strict=True)}
+    if said.calibration and said.calibration["distance"] is not None:
+        told["distance from training"] = said.calibration["distance"]
+    if said.disagreement is not None:
+        told["disagreement, nats"] = said.disagreement
+    return told
+
+
+def statements_of(said: SeriesPrediction) -> list[tuple[str, str]]:
+    """Return what is said in words: the classes of the prediction set, whether the scan is unlike the training patients', the operating point.
+
+    Examples
+    --------
+    >>> calibration = {"classes": ["UIP", "HP"], "unfamiliar": False, "operating_point": None}
+    >>> statements_of(SeriesPrediction("s", 1, {}, [], {}, {}, {}, (), calibration=calibration))
+    [('In the prediction set', 'UIP'), ('In the prediction set', 'HP'), ('Unlike the training patients', 'no')]
+    """
+    c = said.calibration or {}
+    told = [("In the prediction set", name) for name in c.get("classes") or ()]
+    if c.get("unfamiliar") is not None:
+        told.append(("Unlike the training patients", "yes" if c["unfamiliar"] else "no"))
+    if point := c.get("operating_point"):
+        told.append((f"{point['label']} at the frozen operating point", "positive" if point["exceeded"] else "negative"))
+    if said.risk_uncertainty and said.risk_uncertainty["interval"] is None:
+        told.append(("Interval of the risks", "none: not measured"))
+    return told
+
+
+def measured_of(said: SeriesPrediction, change: dict[str, Any] | None = None) -> dict[str, list[Measured]]:
     """Return the numbers of a prediction for the report, by segment: ``right lung``, ``left lung`` or ``lungs`` for both.
 
     Examples
@@ -74,6 +118,8 @@ def measured_of(said: SeriesPrediction) -> dict[str, list[Measured]]:
             for pattern, value in numbers["percent"].items():
                 if value is not None:
                     found.setdefault(places[region], []).append(Measured(f"{pattern.replace('_', ' ')} extent", float(value), "%"))
+    for part, line in ((change or {}).get("parts") or {}).items():
+        found.setdefault("lungs", []).append(Measured(f"{part.replace('_', ' ')} change since the CT before, points", float(line["change"]), "%"))
     return found
 
 

@@ -208,6 +208,8 @@ def report(
     probabilities: Mapping[str, float],
     measured: Mapping[str, Sequence[Measured]],
     maker: Maker,
+    *,
+    said: Sequence[tuple[str, str]] = (),
 ) -> Comprehensive3DSR:
     """Return an SR: the probability of each class, and measurements of each segment or of the lungs as a whole.
 
@@ -223,6 +225,8 @@ def report(
         Name of a segment, or ``lungs``, to its numbers.
     maker : Maker
         Whose work it is.
+    said : sequence of (str, str)
+        What is told in words beside the probabilities: question and answer.
     """
     from highdicom import UID
     from highdicom import sr as hd
@@ -235,13 +239,15 @@ def report(
     lung = _code(LUNG)
     groups: list[Any] = []
     told = [_measurement(_ours(f"Model output for {name}, research use only"), value, "1") for name, value in probabilities.items()]
-    if told:
+    words = [hd.QualitativeEvaluation(name=_ours(question), value=_ours(answer)) for question, answer in said]
+    if told or words:
         groups.append(
             hd.MeasurementsAndQualitativeEvaluations(
                 tracking_identifier=hd.TrackingIdentifier(UID(), "class probabilities"),
                 finding_type=_ours("Pattern of interstitial lung disease"),
                 finding_sites=[hd.FindingSite(lung)],
-                measurements=told,
+                measurements=told or None,
+                qualitative_evaluations=words or None,
             )
         )
     numbers = {} if found is None else {str(item.SegmentLabel): int(item.SegmentNumber) for item in found.SegmentSequence}

@@ -27,6 +27,8 @@ CODES = frozenset(
         *("E_WEIGHTS", "E_RESTS"),
         # studies on their way in
         *("E_ARCHIVE", "E_PACS"),
+        # results of a prediction
+        *("E_SCHEMA",),
     }
 )
 
