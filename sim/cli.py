@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -194,9 +194,10 @@ def prepare(
 
 @app.command(epilog="Example: fedild predict study-folder --bundle runs/demo/bundle --out result")
 def predict(
-    study: Annotated[Path, typer.Argument(help="Folder with one patient's DICOM files.")],
+    studies: Annotated[list[Path], typer.Argument(metavar="STUDY...", help="Folder with one patient's DICOM files; several are a batch.")],
     bundle: Annotated[Path, typer.Option(help="A released model.")],
-    out: Annotated[Path, typer.Option(help="Folder for prediction.json and prediction.html.")],
+    out: Annotated[Path, typer.Option(help="Folder for prediction.json and prediction.html; of a batch, with a folder for each study.")],
+    batch: Annotated[bool, typer.Option("--batch", help="Each folder inside STUDY is a study. What is done is not done again.")] = False,
     personal: Annotated[Path | None, typer.Option(help="Site TOML: apply the personal model that this site keeps beside the release.")] = None,
     site: Annotated[Path | None, typer.Option(help="The hospital's site TOML, for a release with ComBat.")] = None,
     explanation: Annotated[str, typer.Option(help="A name of `fedild list explanations`, auto for the first that applies, or none.")] = "auto",
@@ -206,12 +207,37 @@ def predict(
     prior: Annotated[Path | None, typer.Option(help="Folder with an earlier CT of the same patient: what changed since.")] = None,
     clinical: Annotated[Path | None, typer.Option(help="clinical.csv with the patient's rows: clinical scores, criteria of progression.")] = None,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write DICOM SEG and SR for the hospital's own PACS, too.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write prediction.pdf, too (extra `pdf`).")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Write the slices of the page as PNG files, too.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of a batch: studies at the same time, each with a model in memory.")] = 1,
+    memory_mb: Annotated[float, typer.Option(min=0, help="Of a batch: memory that one study may take; 0: no limit.")] = 8000.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Of a batch: seconds that one study may take; 0: no limit.")] = 1800.0,
+    quiet: Quiet = False,
 ) -> None:
-    """Apply a released model to a study; writes JSON and a one-page report. Research use only."""
-    from client.predict import predict_study
+    """Apply a released model to a study, or to many; writes JSON and a one-page report of each. Research use only."""
+    told: dict[str, Any] = {"personal": personal, "site": site, "explanation": explanation, "patterns": patterns, "clinical": clinical}
+    extras = {"dicom": dicom, "pdf": pdf, "pictures": pictures}
+    if not batch and len(studies) == 1:
+        from client.predict import predict_study
 
-    told = {"personal": personal, "site": site, "explanation": explanation, "patterns": patterns, "prior": prior, "clinical": clinical}
-    typer.echo(predict_study(study, bundle, out, **told, dicom=dicom))
+        typer.echo(predict_study(studies[0], bundle, out, prior=prior, **told, **extras))
+        return
+    if prior is not None:
+        raise BadInput("a prior is of one study", remedy="in a batch, put both visits into the patient's folder: the last two are compared")
+    from client.predict_batch import SUMMARY_NAME, Asked, predict_batch, studies_in
+    from client.processes import Limits
+    from sim.progress import Progress
+
+    limits = Limits(memory_mb=memory_mb or None, seconds=seconds or None)
+    with Progress(quiet=quiet) as progress:
+        asked, step = Asked(bundle, **told, **extras), progress.bar("predicting")
+        found = predict_batch(
+            studies_in(studies) if batch else studies, asked, out, processes=processes, limits=limits, progress=step, told=progress.say
+        )
+    failed = sum(one.state == "failed" for one in found)
+    typer.echo(f"{len(found) - failed} of {len(found)} studies have a result: {out / SUMMARY_NAME}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: fedild ensemble runs/a/bundle runs/b/bundle --out runs/ensemble")
