@@ -251,6 +251,25 @@ def ensemble(
     typer.echo(write_ensemble(bundles, out))
 
 
+@app.command(epilog="Example: fedild export runs/demo/bundle --onnx model.onnx --monai model-monai")
+def export(
+    bundle: Annotated[Path, typer.Argument(help="A released model with networks.")],
+    onnx: Annotated[Path | None, typer.Option(help="Write an ONNX file (extra `onnx`).")] = None,
+    monai: Annotated[Path | None, typer.Option(help="Write the folder of a MONAI bundle.")] = None,
+) -> None:
+    """Write a release for other programs, once what was written has said of random records what the release says. Research use only."""
+    from client.export import EXPORTS
+    from shared_models.bundle import load_bundle
+
+    wanted = {name: path for name, path in {"onnx": onnx, "monai": monai}.items() if path is not None}
+    if not wanted:
+        raise BadInput("an export needs a form", remedy="--onnx FILE or --monai FOLDER")
+    release = load_bundle(bundle)
+    for name, path in wanted.items():
+        found = EXPORTS[name](release, path)
+        typer.echo(f"{found.path}: at most {found.error:.2g} from the release over random records")
+
+
 @app.command("list", epilog="Example: fedild list models")
 def list_(
     table: Annotated[
