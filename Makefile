@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -104,6 +104,9 @@ audit: .venv/ready ## canary audit of every trainer that claims privacy, and of 
 bench-ct: .venv/ready ## measure: a CT series read over its raw bytes, a whole study over the plain MONAI + scikit-image way
 	$(BIN)/python -m bench.ct
 	$(BIN)/python -m bench.ct_steps
+
+bench-predict: .venv/ready ## measure one prediction end to end: seconds, peak memory, and where the seconds go
+	$(BIN)/python -m bench.predict
 
 bench-federation: .venv/ready ## measure a deployment: memory, seconds and bytes of a round, a 250 MB model, 50 rounds on end (about half an hour)
 	$(BIN)/python -m bench.deployment

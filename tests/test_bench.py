@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[1]
         pytest.param("zoo_patches", ("mean recall", "attention_cnn", "MB a round"), marks=pytest.mark.zoo),
         pytest.param("generation", ("drawn share", "another scanner", "enhanced", "gain"), marks=pytest.mark.zoo),
         pytest.param("gpu", ("ms a step", "attention_cnn", "peak MB"), marks=pytest.mark.zoo),
+        pytest.param("predict", ("where the seconds go", "segmenting", "explanation", "peak MB"), marks=pytest.mark.zoo),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
         pytest.param("site_bias", ("stratified", "unstratified", "confounded", "interval holds the truth"), marks=pytest.mark.zoo),
     ],
@@ -56,7 +57,7 @@ def test_smoke(name: str, columns: tuple[str, ...]) -> None:
         assert column in run.stdout
 
 
-@pytest.mark.parametrize("name", ["timing", "seeds", "processes", "deployment", "radiomics"])
+@pytest.mark.parametrize("name", ["timing", "seeds", "processes", "deployment", "predict", "radiomics"])
 def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"bench.{name}"))
     assert result.attempted > 0
