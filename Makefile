@@ -69,9 +69,10 @@ sbom: .venv/ready ## write sbom.json: the parts list of what a hospital installs
 wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
 	$(BIN)/python -m deploy.wheel
 
-bench-survival: .venv/ready ## measure the federated Cox fit against lifelines on all patients in one place, and what a site's bias does to it
+bench-survival: .venv/ready ## measure the federated Cox fit against lifelines on all patients in one place, what a site's bias does to it, and what later visits add
 	$(BIN)/python -m bench.survival
 	$(BIN)/python -m bench.site_bias
+	$(BIN)/python -m bench.visits
 
 bench-aggregate: .venv/ready ## measure every strategy's aggregation for 7, 25 and 100 million parameters of 4, 16 and 64 sites (about an hour)
 	$(BIN)/python -m bench.aggregation

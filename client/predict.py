@@ -440,6 +440,9 @@ def _check_reads_studies(experiment: Experiment, preparation: Preparation) -> No
     if experiment.data.target == "reconstruction":
         remedy = "start a diagnosis model from it: [model.weights]"
         raise BadInput("a network that learnt without labels names no disease", value=experiment.name, remedy=remedy)
+    if experiment.inputs.visits == "course":
+        remedy = "use a release that reads one visit; this one is judged by the report of its run"
+        raise BadInput("a release that reads the course of a patient is not applied to one study", value=experiment.name, remedy=remedy)
     survival = experiment.data.target == "survival"
     if survival and not (experiment.data.horizons and states_risks(experiment)):  # a hazard relative to other patients is no probability
         remedy = "use a release whose network learnt survival; hazard ratios stand in the report of this one's run"

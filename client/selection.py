@@ -9,6 +9,7 @@ import numpy as np
 
 from client.cases.cache import is_annotated
 from client.cases.cohort import Cohort
+from client.cases.course import from_landmark
 from client.cases.patches import read_patches
 from client.cases.reported import is_reported
 from client.cases.splits import place, split
@@ -18,6 +19,7 @@ from client.privacy.gate import RANGES, Measured
 from client.site import Site
 from client.sliding import patches_as_read
 from client.training import PREDICTORS, objective_loss, pixel_tables
+from client.training.courses import course_records, table_courses
 from client.training.records import Records, See, reads_gaps, records_of
 from client.training.targets import drawn_records
 from shared_models.catalogue import spec_in, spec_of
@@ -51,13 +53,15 @@ def patch_records(site: Site, experiment: Experiment) -> Records:
 def cohort_of(site: Site, experiment: Experiment) -> Cohort:
     """Return the site's prepared patients that carry one of the experiment's classes, after its merging of labels.
 
-    Of survival these are the patients whose time and event are known, of findings those of whom any is known, of reconstruction all of them.
+    Of survival these are the patients whose time and event are known (and who were still followed at the landmark of a course), of findings those of
+    whom any is known, of reconstruction all of them.
     """
     cohort = Cohort.load(site.workspace / "cohort.json")
     merge, classes = experiment.data.merge, experiment.data.classes
     if experiment.data.target == "survival":
-        known = [(case, outcome_of(case, experiment.data)) for case in cohort.cases]
-        return Cohort(tuple(replace(case, label=classes[outcome[0]]) for case, outcome in known if outcome is not None), classes)
+        known = [(case, from_landmark(outcome_of(case, experiment.data), experiment.inputs)) for case in cohort.cases]
+        told = [replace(case, label=classes[outcome[0]], diagnosis=case.label) for case, outcome in known if outcome is not None]
+        return Cohort(tuple(told), classes)
     if experiment.data.target == "segmentation":  # of one class all: their split is by patient alone, whatever the diagnosis
         anybody = experiment.data.annotation == "lung" or experiment.inputs.unlabelled is not None
         drawn = [case for case in cohort.cases if anybody or is_annotated(site.workspace / case.visits[0].prepared)]
@@ -84,6 +88,9 @@ def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarr
         raise BadCohort("a table needs a model that takes one and a site with `table` in its TOML", value=experiment.model.name)
     table = read_table(site.path(site.site.table), experiment)
     share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
+    if experiment.inputs.visits == "course":
+        records, parts = table_courses(table, experiment), dict(zip(table.names, table.parts, strict=True))
+        return records, np.array([parts[n] == "validation" or (not parts[n] and place(n, salt=salt) < share) for n in records.names], bool)
     held = np.array(
         [part == "validation" or (not part and place(name, salt=salt) < share) for name, part in zip(table.names, table.parts, strict=True)], bool
     )
@@ -134,6 +141,8 @@ def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -
         cases = cohort_of(site, experiment).cases
         labels = [experiment.data.classes.index(str(case.label)) for case in cases]
         return replace(drawn_records(cases, experiment, site.workspace, see=see), labels=np.array(labels, np.int64))
+    if experiment.inputs.visits == "course":
+        return course_records(cohort_of(site, experiment).cases, experiment)
     return records_of(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
 
 

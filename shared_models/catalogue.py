@@ -9,7 +9,7 @@ from typing import Any
 from shared_models.blocks.spec import NETWORK_FITS, ModelSpec
 from shared_models.classical import CLASSICAL
 from shared_models.core.arrays import State
-from shared_models.core.choices import Choice, look_up, pick
+from shared_models.core.choices import Choice, knobs_of, look_up, pick
 from shared_models.core.errors import BadChoice
 from shared_models.experiment import Experiment
 from shared_models.lora import adapted, lora_of, without_lora
@@ -46,7 +46,7 @@ def spec_in(experiment: Experiment) -> ModelSpec:
     if spec.reference_logit:
         rule = "a network that learns survival has an output of its own for each hazard"
         raise BadChoice(rule, value=experiment.model.name, remedy="choose 'multimodal' for a table")
-    return replace(spec, task="survival", loss=None, objective=HazardObjective(data.intervals))
+    return replace(spec, task="survival", loss=None, objective=HazardObjective(data.intervals, len(data.diagnoses)))
 
 
 def source_of(choice: Choice, features: Iterable[Choice] = ()) -> str:
@@ -120,6 +120,9 @@ def inputs_of(experiment: Experiment) -> int:
     if isinstance(groups, dict) and [name for _, names in sorted(groups.items()) for name in names] != list(experiment.inputs.columns):
         rule = "model.groups, side by side in the alphabetical order of their names, are inputs.columns"
         raise BadChoice(rule, value=sorted(groups), remedy="list the same columns in the same order in both")
+    knob = knobs_of(spec_of(experiment.model).build).get("visits") if experiment.inputs.visits == "course" else None
+    if knob is not None and (visits := experiment.model.knobs.get("visits", knob.default)) != experiment.inputs.most_visits:
+        raise BadChoice("model.visits is inputs.most_visits", value=visits, remedy=f"model.visits = {experiment.inputs.most_visits}")
     return len(columns_of(experiment))
 
 

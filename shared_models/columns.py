@@ -49,6 +49,17 @@ def expanded(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def of_visits(columns: Sequence[str], visits: int) -> tuple[str, ...]:
+    """Return the columns of a patient's course in one row: of each visit the years since the first one, then `columns`.
+
+    Examples
+    --------
+    >>> of_visits(["age"], 2)
+    ('visit1_years', 'visit1_age', 'visit2_years', 'visit2_age')
+    """
+    return tuple(f"visit{number}_{name}" for number in range(1, visits + 1) for name in ("years", *columns))
+
+
 def _words(inside: str, name: str) -> list[str]:
     if span := _RANGE.fullmatch(inside):
         first, last = int(span[1]), int(span[2])

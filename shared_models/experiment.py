@@ -73,6 +73,9 @@ class Data(Section):
     network then learns the hazard of each of `intervals` (their ends, by default every half unit of time up to the last horizon) and predicts the
     risk of the event by each of `horizons`; a model of hazard ratios is judged at them.
 
+    Beside the hazards a network may learn the class of `label`, one of `diagnoses`, by a second head; a label that is none of them, or is not known,
+    teaches it nothing.
+
     Target ``segmentation`` learns a class of every pixel: with `annotation` ``lung`` those of the prepared lung mask (background, lung), with
     ``patterns`` those that readers have drawn inside it, the first class being healthy lung. Its classes are names of `PATTERNS` and what `merge`
     makes of them (``{reticulation = "fibrosis", honeycombing = "fibrosis"}``); a pattern that is neither teaches nothing.
@@ -95,11 +98,12 @@ class Data(Section):
     event: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     horizons: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=10)] = ()
     intervals: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=100)] = ()
+    diagnoses: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=64)] = ()
 
     @property
     def outputs(self) -> int:
-        """Numbers that a model gives of a record: the hazards of all intervals where there are any, else one a class."""
-        return len(self.intervals) or len(self.classes)
+        """Numbers that a model gives of a record: the hazards of all intervals where there are any, and the diagnoses; else one a class."""
+        return len(self.intervals) + len(self.diagnoses) if self.intervals else len(self.classes)
 
     @model_validator(mode="before")
     @classmethod
@@ -132,6 +136,8 @@ class Data(Section):
                 raise ValueError(f"{name} rise; found {list(ends)}")
         if self.intervals and (not self.horizons or self.horizons[-1] > self.intervals[-1]):
             raise ValueError("intervals reach to the last of the horizons, which are to be named")
+        if self.diagnoses and (not self.intervals or len(set(self.diagnoses)) < max(2, len(self.diagnoses))):
+            raise ValueError("diagnoses are at least two classes that differ, learnt beside the hazards of target = 'survival' with horizons")
         return self
 
     @model_validator(mode="after")
@@ -207,6 +213,11 @@ class Inputs(Section):
     what travels and is approved is the whole of it. `visits` ``all`` makes every visit of a patient a training record
     under the patient's one pseudonym; validation always reads the first.
 
+    With ``course`` a patient is one record: the years since the first visit and the columns of each visit, `most_visits` at most, what is missing
+    being NaN. `landmark_years` after the first visit is when the prediction is made: later visits are not seen, the patient was still followed then,
+    and the time to the event counts from there (van Houwelingen, Scand J Stat 2007;34:70), so that no visit tells that its patient came to it.
+    Where there are more visits, the first and the latest are seen. Columns are scaled by public `ranges`, alike for all visits.
+
     `scale` says what a network sees of a column: the number itself, standardised by the ``site``'s own training patients, or mapped from its
     `ranges` to -1..1 and cut off there: ranges are public, so they spend no privacy. A `missing` cell drops the row, takes the median of
     the site's training patients, or with ``mask`` stays missing, for a model that says how it reads what is not known.
@@ -232,7 +243,9 @@ class Inputs(Section):
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
     mask_outside: bool = False
     columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
-    visits: Literal["first", "all"] = "first"
+    visits: Literal["first", "all", "course"] = "first"
+    most_visits: Annotated[int, Field(ge=1, le=50)] = 4
+    landmark_years: Annotated[float, Field(ge=0, le=50)] | None = None
     missing: Literal["drop", "median", "mask"] = "drop"
     scale: Literal["none", "site", "range"] = "none"
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -262,6 +275,14 @@ class Inputs(Section):
         plain = [name for name in self.columns if "=" not in name]
         if self.scale == "range" and (absent := sorted(set(plain) - set(self.ranges))):
             raise ValueError(f"scale = 'range' needs a range for every column that is a number: {absent}")
+        return self
+
+    @model_validator(mode="after")
+    def _course_is_whole(self) -> Inputs:
+        if self.visits == "course" and (not self.columns or self.missing != "mask" or self.scale != "range"):
+            raise ValueError("visits = 'course' reads columns with missing = 'mask' and scale = 'range': what did not happen stays missing")
+        if self.visits != "course" and self.landmark_years is not None:
+            raise ValueError("landmark_years is of visits = 'course'; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -477,6 +498,18 @@ class Experiment(Section):
             raise ValueError("target = 'segmentation' reads the first visit, and so does annotation: leave inputs.visits out")
         if self.inputs.unlabelled is not None and self.data.annotation != "patterns":
             raise ValueError("inputs.unlabelled is of slices on which nobody has drawn patterns: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _a_course_has_a_landmark(self) -> Experiment:
+        if self.inputs.visits != "course":
+            return self
+        if self.data.target not in ("diagnosis", "survival") or self.data.kind == "patches":
+            raise ValueError("inputs.visits = 'course' is of target = 'diagnosis' or 'survival', on studies or a table")
+        if self.data.target == "survival" and self.inputs.landmark_years is None:
+            raise ValueError("inputs.landmark_years is required: which visits a patient lived to must not tell how long the patient lived")
+        if self.statistics:
+            raise ValueError("statistics sum rows of one visit: leave them out with inputs.visits = 'course', whose columns have public ranges")
         return self
 
     @model_validator(mode="after")

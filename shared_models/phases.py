@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 
 from shared_models.calibration import CALIBRATIONS
 from shared_models.calibration.spec import Calibration, CalibrationSpec
+from shared_models.columns import of_visits
 from shared_models.core.arrays import State
 from shared_models.core.choices import look_up, pick
 from shared_models.core.errors import BadState
@@ -184,8 +185,10 @@ def calibrations_of(experiment: Experiment) -> tuple[Calibration, ...]:
 
 
 def columns_of(experiment: Experiment) -> tuple[str, ...]:
-    """Return the columns of the table that the model reads: those of ``[inputs]`` after all statistics."""
+    """Return the columns of the table that the model reads: those of ``[inputs]`` after all statistics; of a course those of each visit."""
     columns = experiment.inputs.columns
+    if experiment.inputs.visits == "course":
+        return of_visits(columns, experiment.inputs.most_visits)
     for choice, statistic in zip(experiment.statistics or (), statistics_of(experiment), strict=True):
         columns = statistic.columns_after() if STATISTICS[choice.name].takes == "table" else columns
     return columns

@@ -95,6 +95,8 @@ def faults(experiment: Experiment) -> list[str]:
         except FedILDError as error:
             found.append(f"data.horizons: {error}")
         found += _gaps(experiment)
+        if experiment.model.name == "visit_transformer" and experiment.inputs.visits != "course":
+            found.append("inputs.visits: 'visit_transformer' reads the visits of a patient; set visits = \"course\"")
         kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies", "patches")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")
@@ -250,7 +252,11 @@ def _survival(experiment: Experiment) -> list[str]:
     if experiment.evaluation.ensemble:
         found.append("evaluation.ensemble: of survival it is the mean of the hospitals' risks; leave it out")
     kind = (experiment.simulation or {}).get("kind", "phantoms")
-    if experiment.simulation is not None and kind == "phantoms" and not experiment.data.horizons:
+    if experiment.data.diagnoses and spec_of(experiment.model).fit not in NETWORK_FITS:
+        found.append(f"data.diagnoses: {experiment.model.name!r} has no second head; choose a network, or leave them out")
+    if kind == "courses" and (experiment.data.kind != "table" or experiment.inputs.visits != "course"):
+        found.append('simulation.kind: \'courses\' are tables of visits; set data.kind = "table" and inputs.visits = "course"')
+    if experiment.simulation is not None and kind in ("phantoms", "courses") and not experiment.data.horizons:
         found.append("data.horizons: phantoms are judged at horizons; name them in years")
     if kind == "one_table" and spec_of(experiment.model).fit in NETWORK_FITS:
         found.append("simulation.kind: 'one_table' compares hazard ratios, which a network has none of; choose 'cox'")

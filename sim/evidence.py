@@ -37,6 +37,8 @@ def draw_pictures(run: Run, hospitals: list[Path]) -> None:
     folder.mkdir(exist_ok=True)
     index = []
     for site in hospitals:
+        if not (site.parent / "dicom").exists():  # a hospital of tables
+            continue
         truth = read_json(run.out / "truth" / site.parent.name / "truth.json")
         seen: set[str] = set()
         for visit in truth["visits"]:

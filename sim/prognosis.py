@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from client.cases.identity import Pseudonyms
+from client.cases.identity import Pseudonyms, canonical_id
 from client.prognosis import states_risks
 from shared_models.classical.cox import hazard_table, proportionality
 from shared_models.core.files import read_json, read_state, write_json
 from shared_models.experiment import Experiment
+from shared_models.metrics import score
 from shared_models.metrics.prognosis import compare_prognosis, score_prognosis
 from shared_models.metrics.prognosis_curves import describe_prognosis
 from shared_models.metrics.spec import number
@@ -84,6 +85,8 @@ def judge_prognosis(run: Run, training: list[Path], held_out: list[Path], pool: 
         "headline": experiment.evaluation.headline,
         "differences": {"local_only": difference(names), "pooled": difference([POOLED])},
     }
+    if experiment.data.diagnoses:
+        metrics["diagnoses"] = told_diagnoses(run, {"federated": final, POOLED: states[POOLED]}, away, pool)
     if (hazards := hazards_of(experiment, {"federated": final, POOLED: states[POOLED]})) is not None:
         metrics["hazards"] = hazards
     write_json(out / "metrics.json", metrics)
@@ -103,10 +106,22 @@ def planted_risks(run: Run, hospitals: list[Path], patients: list[str]) -> list[
     """Return the planted log hazard of each record's patient, shape (n, 1)."""
     known: dict[str, float] = {}
     for site in hospitals:
-        names = Pseudonyms(phantom_secret(run.experiment.seed, site.parent.name))
+        tables = run.experiment.data.kind == "table"  # there the patients' own numbers are their names
+        patient = canonical_id if tables else Pseudonyms(phantom_secret(run.experiment.seed, site.parent.name)).patient
         visits = read_json(run.out / "truth" / site.parent.name / "truth.json")["visits"]
-        known |= {names.patient(visit["patient_id"]): float(visit["log_hazard"]) for visit in visits}
+        known |= {patient(visit["patient_id"]): float(visit["log_hazard"]) for visit in visits}
     return [[known[name]] for name in patients]
+
+
+def told_diagnoses(run: Run, states: dict[str, Path], away: list[str], pool: Pool) -> dict[str, Any]:
+    """Return how well the second head of each arm names the diagnosis of the held-out patients whose diagnosis is one of the experiment's."""
+    experiment, text = run.experiment, run.experiment.for_sites().to_json()
+    classes, found = experiment.data.diagnoses, {}
+    answers = pool.map("sim.tasks", "diagnoses", [(text, str(state), away) for state in states.values()])
+    for name, (labels, probabilities, patients) in zip(states, answers, strict=True):
+        seed, times = experiment.seed, experiment.evaluation.bootstrap
+        found[name] = score(labels, probabilities, classes, groups=patients, seed=seed, bootstrap=times)
+    return {"classes": list(classes), **found}
 
 
 def hazards_of(experiment: Experiment, states: dict[str, Path]) -> dict[str, Any] | None:

@@ -70,6 +70,16 @@ class Phantoms(Simulated):
         return presets
 
 
+class Courses(Phantoms):
+    """Phantom hospitals of which no image is made: a table of their visits, the planted extents measured with an error.
+
+    `error_percent` is the standard deviation of a measured extent, in points of the lung.
+    """
+
+    kind: Literal["courses"]  # type: ignore[assignment]
+    error_percent: Annotated[float, Field(ge=0, le=20)] = 1.0
+
+
 class Patches(Simulated):
     """A file of labelled patches spread over uneven sites: label shares of each site are drawn from a Dirichlet distribution."""
 
@@ -117,7 +127,7 @@ class OneTable(Section):
     citation: str = ""
 
 
-def simulation_of(experiment: Experiment) -> Phantoms | Patches | Tables | OneTable:
+def simulation_of(experiment: Experiment) -> Phantoms | Courses | Patches | Tables | OneTable:
     """Return the checked ``[simulation]`` of an experiment.
 
     Raises
@@ -128,7 +138,7 @@ def simulation_of(experiment: Experiment) -> Phantoms | Patches | Tables | OneTa
     document = experiment.simulation
     if document is None:
         raise BadExperiment(f"experiment {experiment.name}", faults=["simulation: is required to simulate"])
-    kinds: dict[Any, type[Section]] = {"patches": Patches, "tables": Tables, "one_table": OneTable}
+    kinds: dict[Any, type[Section]] = {"patches": Patches, "tables": Tables, "one_table": OneTable, "courses": Courses}
     section = kinds.get(document.get("kind"), Phantoms)
     try:
         settings = section.model_validate(document)

@@ -25,7 +25,7 @@ from sim.hospital_store import borrow, keep
 from sim.pool import Pool
 from sim.progress import Progress
 from sim.run import Clock, Run
-from sim.settings import OneTable, Patches, Phantoms, Tables, simulation_of
+from sim.settings import Courses, OneTable, Patches, Phantoms, Tables, simulation_of
 
 if TYPE_CHECKING:
     pass
@@ -99,6 +99,10 @@ def _simulated(run: Run, settings: Phantoms | Patches | Tables | OneTable, progr
         from sim.survival import federate_survival
 
         return federate_survival(run, settings, data, progress)
+    if isinstance(settings, Courses):
+        from sim.courses import federate_courses
+
+        return federate_courses(run, settings, progress)
     return _simulate_phantoms(run, settings, progress, hospitals)
 
 

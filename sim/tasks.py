@@ -13,7 +13,7 @@ from client.prognosis import prognosis_of
 from client.selection import cohort_of
 from client.site import Site
 from client.statistics import all_seen, look_of, seen_records
-from client.training import FITTERS, PREDICTORS, case_pixel_tables, objective_loss, pixel_tables
+from client.training import FITTERS, PREDICTORS, case_pixel_tables, diagnosis_probabilities, objective_loss, pixel_tables
 from client.training.fitter import round_seed
 from client.training.memory import Memory
 from client.training.personal_models import beside
@@ -122,6 +122,16 @@ def prognoses(
     records = Records.join([_records(site, settings, whole, part) for site in sites])
     found = prognosis_of(settings, whole, records)
     return records.outcome.tolist(), found.tolist(), list(records.names)
+
+
+def diagnoses(experiment: str, state: str, sites: list[str]) -> tuple[list[int], list[list[float]], list[str]]:
+    """Return labels, probabilities and names of those records of sites whose diagnosis is one of ``data.diagnoses``, by a network's second head."""
+    settings, whole = Experiment.from_json(experiment), read_state(Path(state))
+    records = Records.join([_records(site, settings, whole, "all") for site in sites])
+    numbers = np.asarray(records.targets, np.int64)
+    known = np.flatnonzero(numbers >= 0)
+    found = diagnosis_probabilities(settings, whole, records.take(known))
+    return numbers[known].tolist(), found.tolist(), [records.names[number] for number in known]
 
 
 def unexplained_shares(experiment: str, state: str, sites: list[str], part: str) -> tuple[list[float], list[str]]:

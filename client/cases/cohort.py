@@ -40,11 +40,15 @@ class Visit:
 
 @dataclass(frozen=True)
 class Case:
-    """A patient: visits in order of time, and the diagnosis (None where it is not known)."""
+    """A patient: visits in order of time, and the diagnosis (None where it is not known).
+
+    `diagnosis` keeps it beside a `label` that an experiment of survival has replaced by the event; it is written nowhere.
+    """
 
     pseudonym: str
     visits: tuple[Visit, ...]
     label: str | None = None
+    diagnosis: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@
 ``patient_id`` names the patient: several lines of one are several records of one patient (without the column every line is a patient of
 its own). ``part`` (``training`` or ``validation``) fixes the split; without it a keyed hash of the patient decides. Any other column may
 be named by an experiment, as a number (``age``) or as the indicator of one value (``cp=2``); the order and the categories stand in the
-experiment, so every site builds the same columns whatever values it happens to hold.
+experiment, so every site builds the same columns whatever values it happens to hold. ``years`` says when after the patient's first visit a
+line was made: an experiment of courses (``inputs.visits = "course"``) makes one record of a patient's lines.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from shared_models.experiment import Data, Experiment
 
 MISSING = frozenset(("", "?", "na", "nan", "null", "none"))
 PARTS = ("training", "validation")
+YEARS = "years"
+"""Column of a course: time since the patient's first visit."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Table:
     values : ndarray, shape (n, columns), float64
         NaN where a cell is missing and the experiment fills it in.
     labels : ndarray of int64, shape (n,)
-        Class numbers; of survival 1 for an event, 0 for a patient who was last seen without one, 2 and more for other causes.
+        Class numbers; of survival 1 for an event, 0 for a patient who was last seen without one, 2 and more for other causes; of a row of a course
+        that does not say it -1.
     names : tuple of str
         The patient of each row.
     parts : tuple of str
@@ -45,6 +49,10 @@ class Table:
         Whether the table says which patient a row is of.
     times : ndarray of float64, shape (n,), optional
         Time to the event or to the day last seen, of survival alone.
+    years : ndarray of float64, shape (n,), optional
+        Since the patient's first visit, of a course alone.
+    diagnoses : tuple of str, optional
+        What stands in the column of the diagnosis, where it is learnt beside survival.
     """
 
     values: np.ndarray
@@ -53,6 +61,8 @@ class Table:
     parts: tuple[str, ...]
     identified: bool
     times: np.ndarray | None = None
+    years: np.ndarray | None = None
+    diagnoses: tuple[str, ...] | None = None
 
 
 def read_table(path: Path, experiment: Experiment) -> Table:
@@ -69,16 +79,19 @@ def read_table(path: Path, experiment: Experiment) -> Table:
     header, lines = _lines(path)
     data = experiment.data
     labelled = [data.label] if data.target == "diagnosis" else [str(data.time), str(data.event)]
+    course = [YEARS] if experiment.inputs.visits == "course" else []
+    labelled += course + ([data.label] if data.diagnoses else [])
     columns = [_Column.of(name) for name in experiment.inputs.columns]
     wanted = [*labelled, *(column.source for column in columns)]
     if absent := sorted(set(wanted) - set(header)):
         raise BadCohort("the table must have every column that the experiment names", value=absent, remedy=f"it has {', '.join(header)}")
-    values, labels, names, parts, times = [], [], [], [], []
+    values, labels, names, parts, times, years, said = [], [], [], [], [], [], []
     for number, line in lines:
         cells = dict(zip(header, line, strict=True))
         outcome = _outcome(cells, data, number)
-        if outcome is None:
+        if outcome is None and not course:
             continue
+        outcome = (-1, math.nan) if outcome is None else outcome  # of a later visit: the first one says what became of the patient
         row = [column.read(cells[column.source], number) for column in columns]
         if experiment.inputs.missing == "drop" and any(map(math.isnan, row)):
             continue
@@ -90,9 +103,19 @@ def read_table(path: Path, experiment: Experiment) -> Table:
         times.append(outcome[1])
         names.append(canonical_id(cells["patient_id"]) if "patient_id" in cells else f"row{number}")
         parts.append(part)
+        years += [_years_of(cells[YEARS], number)] if course else []
+        said += [cells[data.label]] if data.diagnoses else []
     table = np.array(values, np.float64).reshape(len(values), len(columns))
     seen = np.array(times, np.float64) if data.target == "survival" else None
-    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header, seen)
+    when, diagnoses = np.array(years, np.float64) if course else None, tuple(said) if data.diagnoses else None
+    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header, seen, when, diagnoses)
+
+
+def _years_of(cell: str, number: int) -> float:
+    value = _Column.of(YEARS).read(cell, number)
+    if not value >= 0:
+        raise BadCohort(f"table, row {number}, column {YEARS}: a visit is at a known time after the first one")
+    return value
 
 
 def _outcome(cells: dict[str, str], data: Data, number: int) -> tuple[int, float] | None:

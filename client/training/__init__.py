@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,15 @@ def _gradient_predict(experiment: Experiment, state: State, records: Records) ->
 
     # One network, or the members of an ensemble: the weighted mean of their probabilities.
     return sum(member.weight * predict_gradient(experiment, member.state, records) for member in members_of(state))  # type: ignore[return-value]
+
+
+def diagnosis_probabilities(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+    """Return what the second head of a network of survival says: the probability of each of ``data.diagnoses``, shape (n, diagnoses)."""
+    from client.training.gradient import predict_gradient
+    from client.training.hazards import diagnoses_of
+
+    said = partial(diagnoses_of, data=experiment.data)
+    return sum(m.weight * predict_gradient(experiment, m.state, records, said=said) for m in members_of(state))  # type: ignore[return-value]
 
 
 def objective_loss(experiment: Experiment, state: State, records: Records) -> float:

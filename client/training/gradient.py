@@ -148,13 +148,16 @@ def _go_on(
     return int(stand["step"]), stand["order"].tolist(), float(stand["lost"]), int(stand["seen"])
 
 
-def predict_gradient(experiment: Experiment, state: State, records: Records) -> np.ndarray:
+def predict_gradient(
+    experiment: Experiment, state: State, records: Records, *, said: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> np.ndarray:
     """Return class probabilities of `records`, shape (n, classes), of survival risks, shape (n, horizons), in evaluation mode.
 
-    Of findings each has its own probability: a row of them adds up to anything. Statistics of the run in `state` are of no matter.
+    Of findings each has its own probability: a row of them adds up to anything. `said` makes something else of the logits (n, outputs). Statistics
+    of the run in `state` are of no matter.
     """
     refuse_unreadable(experiment, records)
-    warm, said = warm_model(experiment), said_of(experiment.data)
+    warm, said = warm_model(experiment), said or said_of(experiment.data)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(trained(state))
     flat.model.eval()

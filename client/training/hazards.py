@@ -22,7 +22,7 @@ def said_of(data: Data) -> Callable[[Tensor], Tensor]:
 def risks(logits: Tensor, *, data: Data) -> Tensor:
     """Return P(event by each horizon), shape (n, horizons), from logits of the hazards, shape (n, intervals): it never falls with the horizon.
 
-    The logits are a network's outputs above `START_LOGIT`.
+    The logits are a network's outputs above `START_LOGIT`; those of diagnoses, which follow, are not read.
 
     Examples
     --------
@@ -30,4 +30,10 @@ def risks(logits: Tensor, *, data: Data) -> Tensor:
     >>> risks(torch.full((1, 2), 3.0).double(), data=data).tolist(), risks(torch.zeros(1, 2).double(), data=data).numpy().round(3).tolist()
     ([[0.5, 0.75]], [[0.047, 0.093]])
     """
-    return torch.from_numpy(risks_at(torch.sigmoid(logits + START_LOGIT).cpu().numpy(), data.intervals, data.horizons))
+    hazards = torch.sigmoid(logits[:, : len(data.intervals)] + START_LOGIT)
+    return torch.from_numpy(risks_at(hazards.cpu().numpy(), data.intervals, data.horizons))
+
+
+def diagnoses_of(logits: Tensor, *, data: Data) -> Tensor:
+    """Return the probability of each of ``data.diagnoses``, shape (n, diagnoses), which the outputs after the hazards say."""
+    return torch.softmax(logits[:, len(data.intervals) :], dim=1)

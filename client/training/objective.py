@@ -24,9 +24,10 @@ Objective = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 def aims_of(records: Records, chosen: Sequence[int]) -> Tensor:
-    """Return what the chosen records are to be learnt as: their targets, of survival time and event (n, 2), or else their labels."""
+    """Return what the chosen records are to be learnt as: their targets, of survival time and event (n, 2) and diagnosis (n, 3), or their labels."""
     if records.times is not None:
-        return torch.from_numpy(records.outcome[chosen, :2])
+        known = records.outcome[chosen, :2]
+        return torch.from_numpy(known if records.targets is None else np.column_stack([known, records.targets[chosen]]))
     return torch.from_numpy(np.ascontiguousarray((records.labels if records.targets is None else records.targets)[chosen]))
 
 
@@ -39,7 +40,7 @@ def augmented(
     ----------
     batch : Tensor, shape (n, ..., y, x)
     aims : Tensor
-        Labels (n,), outcomes (n, 2) or findings (n, k), which stay, or targets (n, ..., y, x).
+        Labels (n,), outcomes (n, 2 or 3) or findings (n, k), which stay, or targets (n, ..., y, x).
     changes : sequence of (bool, callable)
         Whether an augmentation moves pixels, and the augmentation.
     generator : torch.Generator

@@ -18,10 +18,16 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.ask, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens (n, t, width) and the attention (n, heads, t, t), whose rows sum to 1."""
+    def forward(self, tokens: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return tokens (n, t, width) and the attention (n, heads, t, t), whose rows sum to 1.
+
+        `there` (n, t) is the key-padding mask: False where a token is only filled up, at which nobody then looks.
+        """
         query, key, value = self.ask(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        weights = torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5, dim=-1)
+        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        if there is not None:
+            scores = scores.masked_fill(~there[:, None, None, :], -torch.inf)
+        weights = torch.softmax(scores, dim=-1)
         return self.out((weights @ value).transpose(1, 2).flatten(2)), weights
 
 
@@ -35,9 +41,9 @@ class EncoderLayer(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens (n, t, width) and the attention (n, heads, t, t)."""
-        seen, weights = self.attention(self.before(tokens))
+    def forward(self, tokens: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return tokens (n, t, width) and the attention (n, heads, t, t); `there` as in `SelfAttention`."""
+        seen, weights = self.attention(self.before(tokens), there)
         tokens = tokens + self.drop(seen)
         return tokens + self.drop(self.perceptron(self.between(tokens))), weights
 

@@ -29,6 +29,7 @@ from shared_models.networks import (
     swin_unetr,
     vgg16,
     vgg19,
+    visit_transformer,
     vit,
 )
 
@@ -65,4 +66,5 @@ NETWORKS: dict[str, ModelSpec] = {
     "linear": linear.SPEC,
     "multimodal": multimodal.SPEC,
     "graph_sage": graph_sage.SPEC,
+    "visit_transformer": visit_transformer.SPEC,
 }

@@ -71,14 +71,26 @@ def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[f
 
 @dataclass(frozen=True)
 class HazardObjective:
-    """The objective of a network whose outputs are logits of hazards above `START_LOGIT`: `hazard_loss` of targets (n, 2), time and event."""
+    """The objective of a network whose outputs are logits of hazards above `START_LOGIT`, and after them those of `diagnoses` classes.
+
+    Targets are time and event (n, 2), with diagnoses also the class number (n, 3), negative where it is not known: that teaches nothing. The loss
+    is `hazard_loss` plus the cross-entropy of the diagnosis.
+    """
 
     edges: tuple[float, ...]
+    diagnoses: int = 0
 
     def __call__(self, output: Tensor, batch: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each record, shape (n,); the batch is not read."""
         del batch
-        return hazard_loss(output + START_LOGIT, targets[:, 0], targets[:, 1], self.edges)
+        hazards = hazard_loss(output[:, : len(self.edges)] + START_LOGIT, targets[:, 0], targets[:, 1], self.edges)
+        if not self.diagnoses:
+            return hazards
+        from torch.nn.functional import cross_entropy
+
+        known = targets[:, 2] >= 0
+        each = cross_entropy(output[:, len(self.edges) :], targets[:, 2].clamp(min=0).long(), reduction="none")
+        return hazards + each * known
 
 
 def risks_at(hazards: NDArray[np.float64], edges: Sequence[float], horizons: Sequence[float]) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ from sim.hospital.archive import PatientRecord, make_patient
 from sim.hospital.plan import PatientPlan, plan_hospital
 from sim.hospital.preset import HospitalPreset
 from sim.hospital.reported import COLUMNS as REPORTED_COLUMNS
-from sim.phantom.outcomes import LAWS, LOG_HAZARD
+from sim.phantom.outcomes import LAWS, planted_coefficients
 
 CLINICAL_COLUMNS = ("patient_id", "study_date", "diagnosis", "age", "sex", "smoking", "fvc_percent", "dlco_percent", "time_years", "event")
 """Header of clinical.csv. Dates are YYYYMMDD and equal StudyDate; an empty cell is a missing value."""
@@ -169,7 +169,7 @@ def _records(batches: list[_Batch], processes: int) -> Iterator[tuple[str, Patie
 def _write_tables(preset: HospitalPreset, folder: Path, truth: Path, records: list[PatientRecord]) -> None:
     """Write truth.json, then clinical.csv, patients in order."""
     records = sorted(records, key=lambda record: record.number)
-    survival = asdict(LAWS[preset.survival]) | {"log_hazard": {name: float(value) for name, value in LOG_HAZARD.items()}}
+    survival = asdict(LAWS[preset.survival]) | {"log_hazard": planted_coefficients(LAWS[preset.survival])}
     visits = [entry for record in records for entry in record.truth]
     write_json(truth / "truth.json", {"hospital": asdict(preset), "survival": survival, "visits": visits}, durable=False)
     text = io.StringIO()

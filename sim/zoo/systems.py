@@ -17,6 +17,7 @@ from sim.zoo.prognosis import near_planted, planted_ratio
 from sim.zoo.quantities import bins_agree, lung_function, planted_extent
 from sim.zoo.sparse_labels import SPARSE
 from sim.zoo.uip import UIP
+from sim.zoo.visits import history_helps, order_is_free, time_counts
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ FINDINGS = (over("subset_accuracy", "subset_accuracy_all_absent", least=0.0), to
 ATTENTION = (on_disease("attention"), learnt("attention"), on_disease("attention_relevance"), learnt("attention_relevance"))
 """S04: rollout, as its specification says, and the attention that speaks for the class."""
 
+VISITS = (history_helps(least=0.08), near_planted("auc_at_3", -0.03), order_is_free(), time_counts())
+"""S10, where the truth is planted: later visits help, and the risk comes near the best that the planted one allows."""
+
 SYSTEMS: dict[str, System] = {
     "mufinet": System("4 patterns, slices", (over_density(0.0),)),
     "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), on_disease("grad_cam"), learnt("grad_cam"))),
@@ -74,6 +78,8 @@ SYSTEMS: dict[str, System] = {
     "ssc_mortality_densenet": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_swin": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_radiomics": System("survival, radiomics", (told("harrell_c"), near_planted("auc_at_3"))),
+    "longitudinal_planted": System("survival and 5 diseases, visits", VISITS),
+    "longitudinal_ild": System("survival and 5 diseases, CT visits", (told("harrell_c"), near_planted("auc_at_3"), history_helps(least=None))),
     "esseg_ild": System("5 patterns, pixels", SPARSE),
     "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), OVER_THRESHOLD, ADVERSARY)),
     "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), FIRST_HEAD, *STAGES)),

@@ -25,7 +25,7 @@ from shared_models.networks import NETWORKS
 from tests.shared_models.tiny import TINY, shape_of
 
 CLASSES = ("a", "b")
-RATES = {"linear": 0.1}
+RATES = {"linear": 0.1, "visit_transformer": 0.01}
 """Learning rates of models that need another one than 0.003."""
 NAMES = sorted(name for name, spec in MODELS.items() if spec.task == "diagnosis")
 """Models of survival have no classes to tell apart: `classical/test_cox.py`, and the battery of exact sums."""

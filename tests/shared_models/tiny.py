@@ -49,6 +49,7 @@ TINY: dict[str, dict[str, Any]] = {
     "mean_teacher": {"network": {"name": "hrnet", "widths": [4, 8]}, "ramp": 20, "decay": 0.8},
     "multimodal": {"groups": {"ct": ["c1", "c2"], "pft": ["c3", "c4"]}, "width": 8, "hidden": 8, "dropout": 0.0, "modality_dropout": 0.0},
     "graph_sage": {"width": 8, "dropout": 0.0},
+    "visit_transformer": {"visits": 2, "width": 16, "depth": 1, "heads": 2, "hidden": 16, "dropout": 0.0},
     "forest": {"trees": 15, "min_leaf": 1},
     "logistic": {"ridge": 0.1},
     "boosting": {"trees": 6, "depth": 1, "bins": 8, "min_leaf": 1},
@@ -66,7 +67,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 """Knobs that make a model small enough for a test, without dropout."""
 SHAPES = {"slices": (2, 24, 24), "volume": (1, 32, 32, 32), "patch": (1, 15, 15), "table": (4,)}
-COLUMNS = {"graph_sage": 72}
+COLUMNS = {"graph_sage": 72, "visit_transformer": 8}
 """Columns of a table model that takes no 4."""
 
 

@@ -38,6 +38,7 @@ SYSTEMS = [
     "rapnet_pipeline",
     "uip_detector",
     "multimodal_ild",
+    "longitudinal_ild",
 ]
 """Recipes of published systems, each in two sizes."""
 
