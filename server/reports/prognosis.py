@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from server.reports.hazard_plot import hazard_plot
 from server.reports.plots import style_of
 from server.reports.record import Record
 from server.reports.survival import ratio_of
 from server.reports.wording import shown
 from shared_models.drawing import DASHES, Chart, nice_ticks
+from shared_models.metrics import METRICS
 
 ARMS = (("federated", "Federated"), ("pooled", "All data pooled"))
 WIDE, HIGH = 330, 290
@@ -29,9 +30,18 @@ def panels(record: Record) -> dict[str, Any]:
         "discrimination": [{"title": "AUC over time", "svg": auc_chart(drawn, unit)}, *_roc_panels(drawn, unit)],
         "calibration": _panels_of(drawn, "calibration", calibration_chart, unit),
         "decision": _panels_of(drawn, "decision", decision_chart, unit),
-        "hazards": forest_plot(ratios),
+        "hazards": hazard_plot(ratios, pooled=True),
         "ratios": ratios,
+        "diagnoses": diagnosis_rows(record.metrics.get("diagnoses") or {}),
     }
+
+
+def diagnosis_rows(told: dict[str, Any]) -> dict[str, Any]:
+    """Return how well the second head names diagnoses: ``classes``, and a row a metric with a cell of each arm; empty without one."""
+    arms = [(key, title) for key, title in ARMS if key in told]
+    names = [name for name in told["federated"] if name in METRICS or name.startswith("auroc_")] if arms else []
+    rows = [{"name": name, "cells": [told[key][name] for key, _ in arms]} for name in names]
+    return {"classes": told["classes"], "arms": [title for _, title in arms], "rows": rows} if rows else {}
 
 
 def _panels_of(drawn: dict[str, Any], what: str, draw: Any, unit: str) -> list[dict[str, str]]:
@@ -156,44 +166,3 @@ def hazard_rows(hazards: dict[str, Any]) -> list[dict[str, Any]]:
         steady = hazards["federated"]["proportionality"]["p"][number]
         rows.append({"name": name, **row, "p": row["federated"] and row["federated"]["p"], "steady": steady, "scale": hazards["scale"][number]})
     return rows
-
-
-def forest_plot(rows: list[dict[str, Any]]) -> str:
-    """Draw the hazard ratios of one standard deviation, one column a line, on a logarithmic scale; empty without one."""
-    known = [(row, key, row[key]) for row in rows for key, _ in ARMS if row[key]]
-    if not known:
-        return ""
-
-    def log2(row: dict[str, Any], cell: dict[str, float], end: str) -> float:
-        return row["scale"] * math.log(cell[end]) / math.log(2)
-
-    ends = [max(-8.0, min(8.0, log2(row, cell, end))) for row, _, cell in known for end in ("low", "high")]
-    low, high = math.floor(min([-1.0, *ends])), math.ceil(max([1.0, *ends]))
-    step, top = 34, 10
-    chart = Chart(1000, top + step * len(rows) + 48, (low, high), (0, 1), left=260, right=190, top=top, bottom=48)
-    foot = chart.height - chart.bottom
-    for power in range(low, high + 1):
-        chart.segment("chance" if power == 0 else "grid", chart.at_x(power), top, chart.at_x(power), foot)
-        chart.label("tick", chart.at_x(power), foot + 15, f"{2.0**power:g}", text_anchor="middle")
-    chart.label(
-        "axis", (chart.left + chart.width - chart.right) / 2, chart.height - 6, "Hazard ratio of one standard deviation", text_anchor="middle"
-    )
-    for place, row in enumerate(rows):
-        middle = top + step * place + step / 2
-        chart.label("name", 250, middle + 4, row["name"] if len(row["name"]) < 34 else row["name"][:32] + "…", text_anchor="end")
-        for key, _ in ARMS:
-            cell, y = row[key], middle + (-5 if key == "federated" else 6)
-            if cell is None:
-                continue
-            left, right = (chart.at_x(max(low, min(high, log2(row, cell, end)))) for end in ("low", "high"))
-            chart.segment(f"whisker {key}", left, y, right, y)
-            x = chart.at_x(max(low, min(high, log2(row, cell, "ratio"))))
-            if key == "federated":
-                chart.add("circle", f"mark {key}", cx=x, cy=y, r=5.5)
-                text = " ".join(f"{2 ** log2(row, cell, end):.2f}" for end in ("ratio",))
-                span = f"{2 ** log2(row, cell, 'low'):.2f} to {2 ** log2(row, cell, 'high'):.2f}"
-                chart.label(f"value {key}", chart.width - 176, middle + 4, f"{text} ({span})")
-            else:
-                chart.add("rect", f"mark {key}", x=x - 4, y=y - 4, width=8, height=8)
-    told = "; ".join(f"{row['name']} {2 ** log2(row, row['federated'], 'ratio'):.2f}" for row in rows if row["federated"])
-    return chart.svg("plot-hazards", "Hazard ratios of one standard deviation", f"Federated: {told}.")

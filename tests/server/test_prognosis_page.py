@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.reports.prognosis import forest_plot, hazard_rows
+from server.reports.hazard_plot import hazard_plot
+from server.reports.prognosis import hazard_rows
 from server.reports.report import write_report
 from shared_models.core.files import write_json
 from shared_models.metrics.prognosis import score_prognosis
@@ -66,8 +67,23 @@ def test_the_page_shows_curves_and_numbers(tmp_path: Path, absolute: bool) -> No
 def test_hazard_ratios_stand_where_they_belong() -> None:
     rows = hazard_rows(HAZARDS)
     assert rows[0]["federated"]["ratio"] == pytest.approx(np.exp(0.1)) and rows[1]["federated"] is None and rows[1]["pooled"]["p"] < 0.4
-    plot = ET.fromstring(forest_plot(rows))  # noqa: S314  our own picture
+    plot = ET.fromstring(hazard_plot(rows, pooled=True))  # noqa: S314  our own picture
     words = [text.text or "" for text in plot.iter("text")]
     assert f"{np.exp(0.6):.2f} ({np.exp(6 * (0.1 - 1.96 * 0.02)):.2f} to {np.exp(6 * (0.1 + 1.96 * 0.02)):.2f})" in words
     assert len(list(plot.iter("circle"))) == 1 and len(list(plot.iter("rect"))) == 2
-    assert forest_plot(hazard_rows({})) == ""
+    assert hazard_plot(hazard_rows({}), pooled=True) == ""
+    assert hazard_plot(rows).count("<rect") == 0 and hazard_plot(rows).count("<circle") == 1  # one arm alone
+
+
+def test_the_second_head_has_its_table(tmp_path: Path) -> None:
+    metrics = write_run(tmp_path, absolute=True)
+    cell = {"value": 0.8125, "low": 0.75, "high": 0.875, "n": 60, "events": 60}
+    told = {
+        "classes": ["UIP", "HP"],
+        "federated": {"auroc_macro": cell, "auroc_UIP": {**cell, "low": None}},
+        "pooled": {"auroc_macro": cell, "auroc_UIP": cell},
+    }
+    write_json(tmp_path / "metrics.json", metrics | {"diagnoses": told})
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Diagnoses by the second head" in page and "Classes: UIP, HP" in page and page.count("0.812") == 4
+    assert page.count("0.750 to 0.875") == 3
