@@ -74,3 +74,19 @@ def moved(swarm: Swarm, low: np.ndarray, high: np.ndarray, *, seed: int, generat
     place = swarm.place + pace
     outside = (place < low) | (place > high)
     return swarm._replace(place=np.clip(place, low, high), pace=np.where(outside, 0.0, pace))
+
+
+def scattered(swarm: Swarm, low: np.ndarray, high: np.ndarray, *, seed: int, generation: int) -> Swarm:
+    """Return the swarm with every particle drawn anew from the box: random search, what a swarm's steps are to be judged by.
+
+    Source: Bergstra & Bengio, Random search for hyper-parameter optimization, JMLR 2012.
+
+    Examples
+    --------
+    >>> low, high = np.zeros(2), np.ones(2)
+    >>> swarm = judged(gather(5, low, high, seed=0), np.arange(5.0))
+    >>> after = scattered(swarm, low, high, seed=0, generation=1)
+    >>> bool((after.place != swarm.place).all()), bool((after.best == swarm.best).all())
+    (True, True)
+    """
+    return swarm._replace(place=np.random.default_rng([seed, generation]).uniform(low, high, swarm.place.shape), pace=np.zeros_like(swarm.pace))

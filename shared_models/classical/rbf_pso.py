@@ -7,7 +7,7 @@ search takes the very steps that it would take with all patients in one place.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,7 @@ from shared_models.blocks.moments import Scaler, check_semidefinite, total_of
 from shared_models.blocks.row_split import held_out
 from shared_models.blocks.softmax import softmax
 from shared_models.blocks.spec import ModelSpec
-from shared_models.blocks.swarm import Swarm, gather, judged, moved
+from shared_models.blocks.swarm import Swarm, gather, judged, moved, scattered
 from shared_models.classical.ridge import solve_ridge
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
@@ -68,9 +68,11 @@ class SwarmedBasis:
         held: float,
         price: float,
         sharpness: float,
+        search: str,
     ) -> None:
         self.columns, self.classes, self.particles, self.generations, self.most_units = columns, classes, particles, generations, most_units
         self.steps, self.held, self.price, self.sharpness, self.scaler = steps, held, price, sharpness, Scaler(columns)
+        self.step_of = moved if search == "swarm" else scattered
         self.low = np.array([*LOW, *[-EDGE] * columns])
         self.high = np.array([*HIGH, np.log2(most_units), *[EDGE] * columns])
 
@@ -188,7 +190,7 @@ class SwarmedBasis:
         if swarm.reached.min() < before:
             first = swarm.leader
             best = {"best/place": state["place"][first], "best/centres": state["centres"][first], "best/coefficients": state["coefficients"][first]}
-        swarm = swarm if last else moved(swarm, self.low, self.high, seed=seed, generation=generation + 1)
+        swarm = swarm if last else self.step_of(swarm, self.low, self.high, seed=seed, generation=generation + 1)
         return {**_packed(swarm), **best, "centres": self._first(seed), "coefficients": self._empty(self.particles)}
 
     def _design(self, rows: np.ndarray, particle: Particle, centres: np.ndarray) -> np.ndarray:
@@ -225,6 +227,7 @@ def rbf_pso(
     held: Annotated[float, Field(ge=0.1, le=0.5)] = 0.3,
     price: Annotated[float, Field(ge=0, le=1)] = 0.01,
     sharpness: Annotated[float, Field(gt=0, le=100)] = 4.0,
+    search: Literal["swarm", "random"] = "swarm",
 ) -> SwarmedBasis:
     """Build a radial basis function network that a particle swarm tunes; ``2 + generations * (steps + 2) + steps`` rounds and the secure sum.
 
@@ -246,6 +249,8 @@ def rbf_pso(
         Loss of keeping every column.
     sharpness : float
         Factor from output values to logits.
+    search : str
+        ``swarm``, or ``random``: as many places drawn anew in each generation, which is what the swarm must beat.
 
     Examples
     --------
@@ -257,7 +262,7 @@ def rbf_pso(
     >>> model.predict(state, np.array([[-2.0], [0.0], [2.0]])).argmax(1).tolist()
     [0, 1, 0]
     """
-    return SwarmedBasis(inputs, outputs, particles, generations, most_units, steps, held, price, sharpness)
+    return SwarmedBasis(inputs, outputs, particles, generations, most_units, steps, held, price, sharpness, search)
 
 
 SPEC = ModelSpec(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from shared_models.blocks.swarm import Swarm, gather, judged, moved
+from shared_models.blocks.swarm import Swarm, gather, judged, moved, scattered
 from shared_models.classical.logistic import logistic
 from shared_models.classical.rbf_pso import rbf_pso
 from shared_models.core.errors import BadState
@@ -43,6 +43,18 @@ def test_it_finds_the_lowest_point_and_never_forgets_a_better_one(
     assert best[-1] < 1e-3
     np.testing.assert_allclose(swarm.best[swarm.leader], lowest, atol=0.05)
     assert all(later <= earlier for earlier, later in pairwise(best))
+
+
+@pytest.mark.parametrize(("loss", "dimensions"), [(sphere, 10), (rosenbrock, 2)])
+def test_it_beats_as_many_places_drawn_at_random(loss: Callable[[np.ndarray], np.ndarray], dimensions: int) -> None:
+    low, high = np.full(dimensions, -4.0), np.full(dimensions, 4.0)
+    for seed in range(3):
+        other = gather(30, low, high, seed=seed)
+        for generation in range(1, 41):
+            before = other.reached.min()
+            other = scattered(judged(other, loss(other.place)), low, high, seed=seed, generation=generation)
+            assert other.reached.min() <= before and ((other.place >= low) & (other.place <= high)).all()
+        assert searched(loss, dimensions, seed=seed, generations=40)[1][-1] < other.reached.min()
 
 
 def test_a_step_is_its_formula_and_the_same_every_time() -> None:
@@ -112,6 +124,15 @@ def test_the_best_so_far_never_worsens_and_predicts() -> None:
     end, more = (federated(model, [(x, y)], model.rounds + further) for further in (0, 3))
     for key, value in end.items():
         np.testing.assert_array_equal(more[key], value, err_msg=key)
+
+
+def test_a_random_search_takes_the_rounds_of_a_swarm_to_other_places() -> None:
+    x, y = moons(3)
+    swarm, drawn = (rbf_pso(2, 2, particles=4, generations=3, most_units=8, steps=1, search=search) for search in ("swarm", "random"))
+    assert swarm.rounds == drawn.rounds
+    ours, theirs = (federated(model, cut(x, y, 60, 110), model.rounds) for model in (swarm, drawn))
+    assert not np.array_equal(ours["place"], theirs["place"]) and np.isfinite(theirs["reached"]).all() and (theirs["pace"] == 0).all()
+    assert (drawn.predict(theirs, x).argmax(1) == y).mean() > 0.7
 
 
 def test_sums_that_no_patients_can_have() -> None:
