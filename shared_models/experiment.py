@@ -300,7 +300,8 @@ class Train(Section):
     class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
     `label_smoothing` spreads that share of each target evenly over all classes (Szegedy et al., CVPR 2016): less certain, better calibrated.
     `focal` multiplies each record's loss by ``(1 - p)`` to that power, p being the probability of its class (Lin et al., ICCV 2017; 2 is usual):
-    what is told rightly counts for less. `sampler` ``balanced`` draws the records of an epoch so that all classes of the site come equally often.
+    what is told rightly counts for less. `sampler` ``balanced`` draws the records of an epoch so that all classes of the site come equally often;
+    of maps of classes the rarest class that a record shows counts as its class.
     `precision` ``mixed`` lets a GPU multiply matrices in 16 bits; a site without one trains in full precision. `schedule` is the factor on the
     learning rate by round, a line of SCHEDULES: a name, or a table with its knobs; the first `warm_up` rounds rise to it.
     `pseudo_labels`, of a stage after the first, is the share of slices without a drawing (``inputs.unlabelled``) that is learnt as the model of

@@ -25,7 +25,7 @@ from client.training.optimisers import OPTIMISERS, Optimiser
 from client.training.readable import refuse_unreadable
 from client.training.records import Records
 from client.training.rule import Plain, Rule
-from client.training.sampling import order_of
+from client.training.sampling import order_of, strata_of
 from client.training.several import objective_of
 from client.training.stand import part_of, put_back, stand_of
 from client.training.steps import StepFile
@@ -108,6 +108,7 @@ def fit_gradient(
         optimiser.step(flat.weights, flat.gradient, factor)
         rule.moved(flat.weights, factor)
 
+    strata = records.labels if train.sampler is None else strata_of(records.labels, records.targets)
     order: list[int] = []
     lost, seen, done = 0.0, 0, 0
     if steps is not None and (saved := steps.load()) is not None:
@@ -115,7 +116,7 @@ def fit_gradient(
     for step in range(done + 1, count + 1):
         rule.step = step
         if not order:
-            order = order_of(records.labels, generator, train.sampler)
+            order = order_of(strata, generator, train.sampler)
         chosen, order = order[: train.batch], order[train.batch :]
         batch = torch.from_numpy(np.ascontiguousarray(records.inputs[chosen], dtype=np.float32))
         batch, aims = augmented(batch, aims_of(records, chosen), augment, generator, unit_hu)

@@ -5,6 +5,34 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from shared_models.patterns import UNLABELLED
+
+
+def strata_of(labels: np.ndarray, targets: np.ndarray | None) -> np.ndarray:
+    """Return the number by which each record is drawn under a balanced sampler, int64 (n,): its class, or the rarest class that is drawn on it.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (n,)
+        Class numbers.
+    targets : ndarray, shape (n, ...), optional
+        Maps of classes (uint8): the rarest class of a record is the one that the fewest records hold, the first of several; records that nobody
+        has drawn on are a class of their own. Targets of another kind are of no matter.
+
+    Examples
+    --------
+    >>> maps = np.array([[0, 0, 1], [0, 0, 255], [0, 2, 1], [254, 254, 255]], np.uint8)
+    >>> strata_of(np.zeros(4, np.int64), maps[:, None, None]).tolist()
+    [1, 0, 2, 3]
+    """
+    if targets is None or targets.dtype != np.uint8 or not len(targets):
+        return labels
+    maps = targets.reshape(len(targets), -1)
+    classes = np.unique(maps[maps < UNLABELLED])
+    held = np.array([(maps == number).any(1) for number in classes]).reshape(len(classes), len(maps))
+    counts = np.where(held, held.sum(1)[:, None], len(maps) + 1)
+    return np.where(held.any(0), counts.argmin(0), len(classes)) if len(classes) else np.zeros(len(maps), np.int64)
+
 
 def order_of(labels: np.ndarray, generator: torch.Generator, sampler: str | None) -> list[int]:
     """Return the numbers of the records of one epoch.

@@ -10,9 +10,10 @@ import torch
 from client.training.augment import AUGMENTATIONS, MOVING
 from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice
+from shared_models.patterns import NOT_ANNOTATED
 
 SHAPES = [(6, 1, 9, 9), (6, 3, 8, 8), (6, 1, 4, 7, 7)]
-PIXEL_MOVES = tuple(sorted(MOVING))
+PIXEL_MOVES = tuple(sorted(MOVING - {"cut_out"}))
 
 
 def change(name: str, **knobs: Any) -> Any:
@@ -109,3 +110,22 @@ def test_blur_softens_and_sharpen_sharpens_and_both_keep_the_mean() -> None:
         assert (after.mean((1, 2, 3)) - before.mean((1, 2, 3))).abs().max() < 0.02
     flat = torch.full((3, 1, 8, 8), 0.3)
     torch.testing.assert_close(change("blur_or_sharpen")(flat, seeded(0), 1.0), flat)
+
+
+def test_one_rectangle_is_hidden_and_nothing_is_asked_of_it() -> None:
+    images, maps = torch.rand((300, 2, 20, 30), generator=seeded(3)), torch.randint(0, 5, (300, 2, 20, 30), generator=seeded(4)).to(torch.uint8)
+    hide = change("cut_out", probability=0.6, least=0.1, most=0.3)
+    after, asked = hide(images, seeded(0), 1.0), hide(maps, seeded(0), 1.0)
+    hidden = asked == NOT_ANNOTATED
+    assert torch.equal(hidden, after != images) and torch.equal(asked[~hidden], maps[~hidden]) and asked.dtype == torch.uint8
+    assert 0.5 < hidden.flatten(1).any(1).float().mean() < 0.7
+    for case, mean in zip(range(300), images.flatten(1).mean(1), strict=True):
+        rows, columns = (hidden[case].any(0).any(axis) for axis in (1, 0))
+        assert torch.equal(hidden[case], (rows[:, None] & columns).expand(2, 20, 30))
+        if rows.any():
+            height, width = int(rows.sum()), int(columns.sum())
+            assert rows.nonzero().flatten().diff().eq(1).all() and columns.nonzero().flatten().diff().eq(1).all()
+            assert 0.08 <= height * width / 600 <= 0.34 and 0.25 <= height / width <= 4
+            torch.testing.assert_close(after[case][hidden[case]], mean.expand(2 * height * width))
+    with pytest.raises(BadChoice, match="least"):
+        change("cut_out", least=0.5, most=0.1)(images, seeded(0), 1.0)

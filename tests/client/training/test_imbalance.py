@@ -10,7 +10,7 @@ from client.training.gradient import fit_gradient, predict_gradient
 from client.training.imbalance import class_weights, focused
 from client.training.records import Records
 from client.training.rules import Plain
-from client.training.sampling import order_of
+from client.training.sampling import order_of, strata_of
 from shared_models.catalogue import initial_state
 from shared_models.core.choices import Choice
 from shared_models.experiment import Data, Experiment, Inputs, Privacy, Train
@@ -73,6 +73,21 @@ def test_a_balanced_epoch_meets_classes_equally_often_and_a_plain_one_each_recor
     drawn = np.concatenate([order_of(labels, torch.Generator().manual_seed(seed), "balanced") for seed in range(40)])
     assert abs((labels[drawn] == 2).mean() - 0.5) < 0.03 and set(drawn.tolist()) == set(range(100))
     assert sorted(order_of(labels, torch.Generator().manual_seed(0), None)) == list(range(100))
+
+
+def test_records_that_show_a_rare_pattern_are_met_as_often_as_the_others() -> None:
+    maps = np.full((60, 1, 4, 4), 254, np.uint8)  # the last ten are drawn on by nobody
+    maps[:50, :, :2] = 0
+    maps[:50, :, 3] = 255
+    maps[40:50, 0, 0, 0] = 1
+    maps[48:50, 0, 0, 1] = 3
+    strata = strata_of(np.zeros(60, np.int64), maps)
+    assert strata.tolist() == [0] * 40 + [1] * 8 + [2] * 2 + [3] * 10
+    drawn = np.concatenate([order_of(strata, torch.Generator().manual_seed(seed), "balanced") for seed in range(60)])
+    assert abs((drawn >= 48).mean() - 0.5) < 0.03 and abs(np.isin(drawn, (48, 49)).mean() - 0.25) < 0.03
+    labels = np.arange(60)
+    assert strata_of(labels, None) is labels and strata_of(labels, maps.astype(np.float32)) is labels
+    assert strata_of(labels, maps[50:]).tolist() == [0] * 10
 
 
 @pytest.mark.parametrize("knob", ["focal", "sampler"])
