@@ -9,6 +9,7 @@ from shared_models.blocks.spec import NETWORK_FITS
 from shared_models.catalogue import MODELS, spec_of
 from shared_models.core.choices import Choice
 from shared_models.experiment import Experiment
+from shared_models.schedules import CYCLE_ROUNDS
 
 
 class Combines(NamedTuple):
@@ -61,6 +62,7 @@ COMBINES: dict[str, Combines] = {
     "fedbuff": Combines(False, True, False, True, True),
     "cyclic": Combines(False, True, False, True, True),
     "one_shot": Combines(False, True, False, True, True),
+    "snapshot": Combines(True, True, True, True, True),
     "exact_sum": Combines(True, True, False, True, False),
     "union": Combines(False, False, False, True, False),
 }
@@ -124,6 +126,11 @@ def conflicts(experiment: Experiment) -> list[Conflict]:
         refuse("federation.rounds", "has one round", "set federation.rounds = 1, and train.epochs or train.steps to the whole training")
     if choice.name == "fedbuff" and isinstance(knobs.get("buffer"), int) and knobs["buffer"] < experiment.federation.quorum:
         refuse("strategy.buffer", "closes no round on fewer updates than the quorum", "raise strategy.buffer, or lower federation.quorum")
+    if choice.name == "snapshot" and (schedule := _cycle(experiment)) is not None:
+        every = knobs.get("every", CYCLE_ROUNDS)
+        if schedule != every or (experiment.train.warm_up or 0) % every:
+            rule = "takes its snapshots where the learning rate is lowest"
+            refuse("strategy.every", rule, "set it and train.schedule.every alike, and leave train.warm_up out")
     stopping = experiment.federation.stopping
     if stopping is not None and stopping.release == "best" and choice.name in PERSONAL:
         refuse(
@@ -133,3 +140,10 @@ def conflicts(experiment: Experiment) -> list[Conflict]:
     if quorum < least:
         refuse("federation.quorum", f"needs {least} updates a round with these knobs", f"raise the quorum of {quorum}, or choose another strategy")
     return found
+
+
+def _cycle(experiment: Experiment) -> int | None:
+    schedule = experiment.train.schedule
+    if isinstance(schedule, str):
+        return CYCLE_ROUNDS if schedule == "cyclic" else None
+    return schedule.knobs.get("every", CYCLE_ROUNDS) if schedule.name == "cyclic" else None

@@ -21,8 +21,8 @@ from shared_models.statistics import STATISTICS
 PASSING = frozenset({"plain", "fedprox"})
 """Rules under which a site keeps nothing from round to round."""
 
-ALONE = frozenset({"fedbuff", "cyclic", "one_shot"})
-"""Strategies whose rounds do not end with one state made of one question."""
+ALONE = frozenset({"fedbuff", "cyclic", "one_shot", "snapshot"})
+"""Strategies whose rounds do not end with one state made of one question, or whose release is not the state."""
 
 
 GAPS = ("masked_scaler",)

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from shared_models.core.choices import Choice, pick
 
+CYCLE_ROUNDS = 5
+"""Rounds in a cycle where none are named, of the learning rate and of snapshots alike."""
+
 
 def constant(round: int, rounds: int) -> float:
     """Leave the learning rate as it is."""
@@ -20,6 +23,14 @@ def constant(round: int, rounds: int) -> float:
 def cosine(round: int, rounds: int, *, end: Annotated[float, Field(gt=0, le=1)] = 0.02) -> float:
     """Fall from 1 to `end` along half a cosine (Loshchilov and Hutter, ICLR 2017, equation 5, without restarts)."""
     return 1.0 if rounds <= 1 else end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (round - 1) / (rounds - 1)))
+
+
+def cyclic(
+    round: int, rounds: int, *, every: Annotated[int, Field(ge=1, le=10_000)] = CYCLE_ROUNDS, end: Annotated[float, Field(gt=0, le=1)] = 0.02
+) -> float:
+    """Fall from 1 to `end` along half a cosine in every `every` rounds, and start again (Huang et al., ICLR 2017, equation 2, ending at `end`)."""
+    del rounds
+    return cosine((round - 1) % every + 1, every, end=end)
 
 
 def step(round: int, rounds: int, *, every: Annotated[int, Field(ge=1)] = 10, factor: Annotated[float, Field(gt=0, le=1)] = 0.1) -> float:
@@ -34,7 +45,13 @@ def exponential(round: int, rounds: int, *, factor: Annotated[float, Field(gt=0,
     return factor ** (round - 1)
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"constant": constant, "cosine": cosine, "step": step, "exponential": exponential}
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "cyclic": cyclic,
+    "step": step,
+    "exponential": exponential,
+}
 
 
 def schedule_of(chosen: Choice | str) -> Callable[[int, int], float]:

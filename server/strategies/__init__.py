@@ -29,6 +29,7 @@ from server.strategies import (
     one_shot,
     qfedavg,
     scaffold,
+    snapshot,
     trimmed_mean,
 )
 from server.strategies.strategy import StrategySpec
@@ -58,6 +59,7 @@ STRATEGIES: dict[str, StrategySpec] = {
     "fedbuff": fedbuff.SPEC,
     "cyclic": cyclic.SPEC,
     "one_shot": one_shot.SPEC,
+    "snapshot": snapshot.SPEC,
     "exact_sum": combined.EXACT_SUM,
     "union": combined.UNION,
 }

@@ -49,6 +49,22 @@ def test_check_and_server_refuse_exactly_what_the_line_forbids(name: str, settin
         strategy_of(experiment, None)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "knobs", "warm_up", "wrong"),
+    [
+        ("cosine", {"every": 3}, 2, False),
+        ("cyclic", {}, 0, False),
+        ("cyclic", {"every": 3}, 0, True),
+        ({"name": "cyclic", "every": 3}, {"every": 3}, 3, False),
+        ({"name": "cyclic", "every": 3}, {"every": 3}, 2, True),
+    ],
+)
+def test_snapshots_are_taken_where_the_learning_rate_is_lowest(schedule: Any, knobs: dict[str, Any], warm_up: int, wrong: bool) -> None:
+    train = {"schedule": schedule, "warm_up": warm_up} if warm_up else {"schedule": schedule}
+    experiment = experiment_of("snapshot", train=train).model_copy(update={"strategy": Choice.model_validate({"name": "snapshot", **knobs})})
+    assert any("where the learning rate is lowest" in str(conflict) for conflict in conflicts(experiment)) == wrong
+
+
 @pytest.mark.parametrize(("name", "knobs", "least"), [("krum", {"hostile": 2}, 7), ("trimmed_mean", {"share": 0.1}, 10), ("median", {}, 3)])
 def test_a_round_needs_as_many_replies_as_the_method(name: str, knobs: dict[str, Any], least: int) -> None:
     strategy = Choice.model_validate({"name": name, **knobs})

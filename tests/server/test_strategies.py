@@ -18,6 +18,7 @@ from shared_models.core.choices import Choice, pick
 from shared_models.core.errors import BadChoice, BadState
 from shared_models.core.files import pack_state, unpack_state
 from shared_models.core.state import digest
+from shared_models.ensemble import members_of
 from shared_models.experiment import Data, Experiment
 
 State = dict[str, np.ndarray]
@@ -218,6 +219,23 @@ class TestByHand:
         assert sorted(released) == ["ensemble/0/n", "ensemble/0/w", "ensemble/1/n", "ensemble/1/w", "ensemble/weights"]
         np.testing.assert_array_equal(released["ensemble/weights"], [0.75, 0.25])
         np.testing.assert_array_equal(released["ensemble/1/w"], REPLIES["b"][0]["w"])
+
+    def test_snapshot_releases_the_means_at_the_ends_of_the_last_cycles(self, tmp_path: Path) -> None:
+        built = strategy("snapshot", every=2, members=2)(None)
+        state, own, means = CURRENT, built.start(CURRENT), []
+        for number in range(1, 8):
+            replies = {site: ({**reply, "w": reply["w"] + number}, cases) for site, (reply, cases) in REPLIES.items()}
+            state, own = built.aggregate(state, own, spool_of(tmp_path / str(number), replies))
+            means.append(state["w"].copy())
+            state["w"][:] = -1  # a member is a copy: what becomes of the state is its own matter
+            if number < 4:
+                assert built.release(state, own) is state
+        released = built.release(state, own)
+        members = members_of(released)
+        assert [member.weight for member in members] == [0.5, 0.5]
+        np.testing.assert_array_equal([member.state["w"] for member in members], [means[3], means[5]])
+        plain, _ = strategy("fedavg")(None).aggregate(CURRENT, {}, spool_of(tmp_path / "plain", REPLIES))
+        np.testing.assert_array_equal(means[0], plain["w"] + 1)
 
     def test_exact_sum_hands_every_contribution_to_the_model(self, tmp_path: Path) -> None:
         model = build(Choice(name="logistic"), inputs=1, outputs=2)

@@ -64,6 +64,8 @@ CASES: dict[str, Case] = {
     "fedbuff": Case({}),
     # gradient descent one site at a time: the optimum up to a term of the learning rate's size
     "cyclic": Case({}, lr=1e-2, rounds=300, within=5e-2, weighting="equal"),
+    # averaging as FedAvg does; what is released is tested by hand
+    "snapshot": Case({"every": 7, "members": 3}),
     # one message; the members are all that there is to say
     "one_shot": Case({}, steps=80, rounds=1, spread=0.0),
 }
