@@ -46,6 +46,24 @@ def test_it_parts_what_no_line_parts_as_well_as_the_kernel_machine() -> None:
     assert ours > 0.95
 
 
+def embeddings(seed: int, count: int) -> Site:
+    """Pooled embeddings of three classes as a network gives them: rectified mixtures of a few factors, whose products name the class."""
+    rng, mixing = np.random.default_rng(seed), np.random.default_rng(99).normal(size=(5, 32))
+    factors = rng.normal(size=(count, 5))
+    y = np.where(np.abs(factors[:, 2]) > 1, 2, factors[:, 0] * factors[:, 1] > 0).astype(np.int64)
+    return np.maximum(factors @ mixing, 0) + rng.normal(0, 0.1, (count, 32)), y
+
+
+def test_on_embeddings_it_is_as_right_as_an_exact_kernel_machine_that_would_send_patients() -> None:
+    (x, y), (fresh, truth) = embeddings(1, 300), embeddings(2, 1500)
+    ours = svm(32, 3, features=512, cost=10.0)
+    found = (ours.predict(federated(ours, cut(x, y, 70, 180), 9), fresh).argmax(1) == truth).mean()
+    exact = SVC(C=10.0, gamma=0.5 / 32).fit(standardised(x), y).score((fresh - x.mean(0)) / x.std(0), truth)
+    line = LinearSVC(C=10.0).fit(standardised(x), y).score((fresh - x.mean(0)) / x.std(0), truth)
+    assert found >= exact - 0.03, (found, exact)
+    assert exact > line + 0.01, (exact, line)
+
+
 def test_a_step_too_far_is_halved_until_the_objective_falls() -> None:
     x, y = table(5)
     model = svm(4, 3, features=24)
