@@ -45,6 +45,9 @@ SMOOTHING = (
 )
 """S14: smoothing lowers the calibration error and costs less than 0.01 of AUROC."""
 
+CAM = (on_disease("grad_cam"), learnt("grad_cam"))
+"""S14: an activation map, for which its recipe keeps a last map of 4 x 4 x 4 places."""
+
 STAGES = (
     without("model.cut", "false", "macro_f1", seeds=1, says="macro F1 with the lungs cut out minus without", least=None),
     without("model.refined", "false", "macro_f1", seeds=1, says="macro F1 with the attention pyramid minus without", least=None),
@@ -68,7 +71,7 @@ SYSTEMS: dict[str, System] = {
     "vit_ild": System("4 diseases, slices", (place_matters(), *ATTENTION)),
     "attention_cnn": System("4 patterns, slices", (over_density(0.0),)),
     "vgg": System("3 patterns, slices", (metric("accuracy", 0.85),)),
-    "iim_ild": System("4 patterns, volume", (metric("auroc_macro", 0.9), *SMOOTHING, on_disease("integrated_gradients"))),
+    "iim_ild": System("4 patterns, volume", (metric("auroc_macro", 0.9), *SMOOTHING, *CAM, on_disease("integrated_gradients"))),
     "compact_vgg": System("6 findings at once, slices", (metric("auroc_macro", 0.8), metric("mean_average_precision", 0.6), *FINDINGS)),
     "mobile_unet": System("5 patterns, slices", (metric("macro_f1", 0.8),)),
     "transfer_zoo": System("4 patterns, slices", (over_density(0.0),)),

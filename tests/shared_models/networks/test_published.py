@@ -146,3 +146,18 @@ class TestTransformer:
     def test_heads_that_do_not_share_the_width(self) -> None:
         with pytest.raises(BadChoice, match="share its width evenly"):
             build(Choice.model_validate({"name": "vit", "width": 16, "heads": 3}), inputs=1, outputs=2)
+
+
+@pytest.mark.parametrize(("stride", "side"), [(32, 2), (16, 4), (8, 8)])
+def test_a_network_of_volumes_keeps_a_map_of_the_size_that_is_asked_for_and_its_weights(stride: int, side: int) -> None:
+    choice = {"name": "resnet18", "width": 4}
+    published = build(Choice.model_validate(choice), inputs=1, outputs=2)
+    network = build(Choice.model_validate({**choice, "map_stride": stride}), inputs=1, outputs=2)
+    assert {key: value.shape for key, value in network.state_dict().items()} == {key: value.shape for key, value in published.state_dict().items()}
+    held: list[torch.Size] = []
+    network.get_submodule("layer4").register_forward_hook(lambda module, given, out: held.append(out.shape))
+    with torch.device("meta"), torch.inference_mode():
+        network.to("meta")(torch.zeros(1, 1, 64, 64, 64))
+    assert held == [(1, 32, side, side, side)]
+    with pytest.raises(BadChoice, match="map_stride is 8, 16 or 32"):
+        build(Choice.model_validate({**choice, "map_stride": 12}), inputs=1, outputs=2)
