@@ -78,10 +78,13 @@ CLASSES: dict[str, Disease] = {
     ),
     "basal_ggo": Disease({"ggo": (8, 20)}, {"ggo": Placement(basal=2.0)}),
     "apical_ggo": Disease({"ggo": (8, 20)}, {"ggo": Placement(upper=2.0)}),
+    "subpleural_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(subpleural=3.0, subpleural_mm=10, patchy=0.3)}),
+    "central_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(sparing=3.0, patchy=0.3)}),
 }
 """Every class: mixes and distributions after the 2018/2022 ATS/ERS/JRS/ALAT guideline on IPF and the glossary of the Fleischner Society.
 
-The last two are no diseases but twins: as much of one pattern, at the base or at the apex. What tells them apart is where, not how much.
+The last four are no diseases but twins: as much of one pattern, at the base or at the apex, under the pleura or away from it. What tells two apart
+is where, not how much.
 """
 
 

@@ -73,6 +73,8 @@ PEOPLE: dict[str, tuple[float, float, float, float]] = {
     "CPFE": (68, 7, 0.85, 0.97),
     "basal_ggo": (60, 11, 0.50, 0.50),
     "apical_ggo": (60, 11, 0.50, 0.50),
+    "subpleural_ggo": (60, 11, 0.50, 0.50),
+    "central_ggo": (60, 11, 0.50, 0.50),
 }
 """Class to mean age, its standard deviation, share of men, share of those who ever smoked."""
 

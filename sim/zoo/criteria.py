@@ -88,6 +88,11 @@ def over(name: str, other: str, *, least: float) -> Criterion:
     return Criterion(f"{title_of(name)} minus {title_of(other)[:1].lower()}{title_of(other)[1:]}", figure, least=least)
 
 
+def beside(says: str, changes: dict[str, Any], name: str, *, most: float) -> Criterion:
+    """Ask that the same federation with whole sections changed does not reach more than `most`: what is asked could not be had more simply."""
+    return Criterion(says, lambda ran: ran.again("beside", changes)[name], most=most)
+
+
 def _over_alone(ran: Ran) -> float | None:
     ours, theirs = ran.value(ran.headline), ran.alone(ran.headline)
     return None if ours is None or theirs is None else ours - theirs

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sim.experiments import shipped
 from sim.zoo.ablations import place_matters, pretraining_helps, without
 from sim.zoo.attenuation import over_attenuation
-from sim.zoo.criteria import Criterion, learnt, metric, on_disease, over, over_density, told
+from sim.zoo.criteria import Criterion, beside, learnt, metric, on_disease, over, over_density, told
 from sim.zoo.generated import DRAWN, cleaner
 from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, lungs_found
 from sim.zoo.prognosis import near_planted, planted_ratio
@@ -65,6 +65,18 @@ ATTENTION = (on_disease("attention"), learnt("attention"), on_disease("attention
 VISITS = (history_helps(least=0.08), near_planted("auc_at_3", -0.03), order_is_free(), time_counts())
 """S10, where the truth is planted: later visits help, and the risk comes near the best that the planted one allows."""
 
+HISTOGRAM = ("mld_hu", "haa_percent", "sd_hu", "skewness", "kurtosis", "perc5_hu", "perc15_hu", "perc50_hu", "perc85_hu", "perc95_hu")
+PLACES = (
+    metric("auroc_macro", 0.9),
+    beside(
+        "AUROC of histograms of whole lungs, the same ensemble",
+        {"inputs": {"columns": [f"whole_{name}" for name in HISTOGRAM]}, "statistics": None},
+        "auroc_macro",
+        most=0.7,
+    ),
+)
+"""S13: one amount of one disease, here or there: a graph tells it and a histogram does not."""
+
 SYSTEMS: dict[str, System] = {
     "mufinet": System("4 patterns, slices", (over_density(0.0),)),
     "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), on_disease("grad_cam"), learnt("grad_cam"))),
@@ -100,6 +112,7 @@ SYSTEMS: dict[str, System] = {
     "handcrafted_forest": System("4 patterns, table", (metric("auroc_macro", 0.8),)),
     "radiomics_rbf": System("4 patterns, table", (metric("auroc_macro", 0.8),)),
     "lung_graph": System("fibrotic or not, table", (metric("auroc_macro", 0.95),)),
+    "lung_graph_twins": System("2 places of one disease, graph", PLACES),
     "lung_graph_gnn": System("fibrotic or not, table", (metric("auroc_macro", 0.9),)),
     "ct_fm_head": System("UIP or normal, embedding", (told("accuracy"),)),
     "masked_pretraining": System("hidden squares, slices", (metric("explained_variance", 0.0),)),
