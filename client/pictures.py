@@ -120,8 +120,10 @@ def draw_slice(
         )
     bar_mm = max((mm for mm in BARS_MM if mm <= shape_mm[1] / 3), default=BARS_MM[-1])
     right, length = 0.965, bar_mm / shape_mm[1]
-    axes.plot([right - length, right], [0.035, 0.035], transform=axes.transAxes, color="white", linewidth=1.6, solid_capstyle="butt")
-    axes.text(right - length / 2, 0.05, f"{bar_mm:g} mm", transform=axes.transAxes, color="white", fontsize=7, ha="center", va="bottom")
+    for colour, width in (("black", 4.0), ("white", 1.6)):  # seen on lung and on bone
+        axes.plot([right - length, right], [0.035, 0.035], transform=axes.transAxes, color=colour, linewidth=width, solid_capstyle="butt")
+    words = {"facecolor": "black", "edgecolor": "none", "boxstyle": "square,pad=0.15"}
+    axes.text(right - length / 2, 0.065, f"{bar_mm:g} mm", transform=axes.transAxes, color="white", fontsize=7, ha="center", va="bottom", bbox=words)
     axes.set_xlim(-0.5, view.shape[1] - 0.5)
     axes.set_ylim(view.shape[0] - 0.5, -0.5)
     axes.set_axis_off()
