@@ -44,6 +44,7 @@ REGION_MEASURES = (
 EXPLAINED: dict[str, tuple[str, str]] = {
     "grad_cam": ("Grad-CAM", "Bright: places of the last feature map that raised the score of this class."),
     "attention": ("Attention", "Bright: where the network attended to, whatever the class."),
+    "attention_relevance": ("Attention relevance", "Bright: places whose attention raised the score of this class."),
     "integrated_gradients": ("Integrated gradients", "Bright: values that raised the score of this class; all parts add up to it."),
     "occlusion": ("Occlusion", "Bright: blanking this place lowered the score of this class."),
     "shapley": ("Shapley values", "What each column added to the score, compared with the training patients’ mean; all parts add up to it."),
