@@ -55,10 +55,12 @@ def ground_of(experiment: Experiment, folder: Path, *, data: Path | None, proces
     Raises
     ------
     BadInput
-        Real data are not there.
+        Real data are not there, or the experiment is of another kind.
     """
     settings = simulation_of(experiment)
     makers: dict[type, Callable[..., list[Fold]]] = {Phantoms: _phantoms, Tables: _tables, Patches: _patches}
+    if type(settings) not in makers:
+        raise BadInput("strategies are compared on phantoms, tables or patches", value=experiment.name, remedy="choose such an experiment")
     return makers[type(settings)](experiment, settings, folder, data=data, processes=processes, progress=progress)
 
 
