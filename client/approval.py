@@ -33,6 +33,9 @@ MOST_PENDING = 50
 FEWEST_DIGITS = 8
 """Digits of a digest that a person must type at least."""
 
+MOST_REASON = 300
+"""Characters of a reason."""
+
 Kind = Literal["experiment", "app"]
 Decision = Literal["approved", "rejected", "revoked"]
 
@@ -48,6 +51,8 @@ class Approval:
     digest: str
     code: str
     decision: str
+    reason: str = ""
+    """Why, in the words of whoever decided. It stays here."""
 
 
 def code_digest() -> str:
@@ -138,18 +143,24 @@ class Approvals:
         paths = (self.folder / name / f"{digest}.json" for name in ("pending", "decided"))
         return next((Experiment.from_json(path.read_text(encoding="utf-8")) for path in paths if path.exists()), None)
 
-    def decide(self, decision: Decision, *, kind: Kind, name: str, digest: str) -> Approval:
-        """Sign a decision and append it.
+    def decide(self, decision: Decision, *, kind: Kind, name: str, digest: str, reason: str = "") -> Approval:
+        """Sign a decision and append it, with the reason where one was given.
 
         Raises
         ------
+        BadInput
+            A reason of more than `MOST_REASON` characters, or with any that cannot be printed.
         Refused
             The list so far is not whole: nothing is built on it.
         """
+        reason = " ".join(reason.split())
+        if len(reason) > MOST_REASON or not reason.isprintable():
+            raise BadInput(f"a reason has at most {MOST_REASON} printable characters", value=len(reason))
         before = self.entries()
         previous = sha256(self.path.read_bytes().splitlines()[-1]) if before else ""
-        entry = Approval(len(before) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), kind, name, digest, code_digest(), decision)
-        body = {**vars(entry), "previous": previous}
+        entry = Approval(len(before) + 1, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), kind, name, digest, code_digest(), decision, reason)
+        said = {key: value for key, value in vars(entry).items() if key != "reason" or value}  # as before there were reasons
+        body = {**said, "previous": previous}
         signature = sign(signing_key(self.folder / "secrets" / "approver.key"), canonical_json(body).encode())
         line = canonical_json({**body, "signature": signature}).encode()
         old = self.path.read_bytes() if self.path.exists() else b""

@@ -22,6 +22,7 @@ app.add_typer(peers_app, name="peers")
 Folder = Annotated[Path, typer.Option("--folder", "-f", envvar="FEDILD_SITE", help="The site folder; default: the current one.")]
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 What = Annotated[str, typer.Argument(metavar="EXPERIMENT|APP", help="First digits of a digest or a name from `approvals`, or a .toml or .fab file.")]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; signed with the decision, and never sent.")]
 Here = Path()
 
 
@@ -227,15 +228,15 @@ def tags(
 
 
 @app.command(epilog="Example: fedild site approve 3f2a91c07b1e")
-def approve(what: What, folder: Folder = Here) -> None:
+def approve(what: What, folder: Folder = Here, reason: Reason = "") -> None:
     """Sign that this may run here, with the code that is installed now."""
-    _decide(folder, what, "approved")
+    _decide(folder, what, "approved", reason)
 
 
 @app.command(epilog="Example: fedild site reject 3f2a91c07b1e")
-def reject(what: What, folder: Folder = Here) -> None:
+def reject(what: What, folder: Folder = Here, reason: Reason = "") -> None:
     """Sign that this may not run here; what was approved before is revoked."""
-    _decide(folder, what, "rejected")
+    _decide(folder, what, "rejected", reason)
 
 
 @app.command(epilog="Example: fedild site approvals")
@@ -251,7 +252,7 @@ def approvals(folder: Folder = Here, format: Format = "text") -> None:
     elif not rows:
         typer.echo("nothing waits for a decision, and nothing was decided; an experiment is listed when the server first asks for it", err=True)
     for row in rows if format != "json" else ():
-        typer.echo(f"{row['digest'][:12]}  {row['decision']:9s} {row['kind']:10s} {row['name']}  {row['about']}")
+        typer.echo(f"{row['digest'][:12]}  {row['decision']:9s} {row['kind']:10s} {row['name']}  {row['about']}  {row['reason']}".rstrip())
 
 
 @app.command(epilog="Example: fedild site show 3f2a91c07b1e")
@@ -374,6 +375,39 @@ def forget(name: Annotated[str, typer.Argument(help="A hospital that has told yo
     typer.echo(f"forgotten: {name} under {Peers(folder).forget(name)[:16]}")
 
 
+@app.command(epilog="Example: fedild site page --folder /srv/fedild")
+def page(
+    folder: Folder = Here,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine a password and TLS are needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8601,
+    name: Annotated[str | None, typer.Option(help="Public name of the page, through a proxy with TLS.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).", exists=True, dir_okay=False)] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (PEM).", exists=True, dir_okay=False)] = None,
+    metrics_token: Annotated[Path | None, typer.Option(help="File (0600) with the bearer token of /metrics.")] = None,
+) -> None:
+    """Show the live page of this site: what waits for approval, what left, privacy spent. On this machine it opens by the printed link."""
+    from client.page.app import site_page
+    from client.site import Site
+    from shared_models.page.password import password_file
+    from shared_models.page.serving import Place, serve
+
+    Site.load(folder / "site.toml")
+    place = Place(host, port, name, certificate, key)
+    serve(
+        lambda access: site_page(folder, access), place, role="site", password=password_file(folder), link=True, token=metrics_token, told=typer.echo
+    )
+
+
+@app.command("page-password", epilog="Example: fedild site page-password --folder /srv/fedild")
+def page_password(folder: Folder = Here) -> None:
+    """Set the password of the live page; without a terminal it is read from standard input."""
+    from client.site import Site
+    from shared_models.page.password import ask_password, password_file
+
+    Site.load(folder / "site.toml")
+    typer.echo(ask_password(password_file(folder)))
+
+
 @contextlib.contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """Yield ``step(done, total)``, which moves a bar on standard error; without a terminal nothing is shown."""
@@ -391,8 +425,8 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def _decide(folder: Path, what: str, decision: str) -> None:
+def _decide(folder: Path, what: str, decision: str, reason: str) -> None:
     from client.station import decide
 
-    for entry in decide(folder, what, decision):
+    for entry in decide(folder, what, decision, reason):
         typer.echo(f"{entry.decision} {entry.kind} {entry.name} {entry.digest[:12]}")

@@ -26,13 +26,13 @@ REFUSED_S = 90.0
 LOGS = ("up", "worker", "prepare", "inbox", "receive", "receiver", "resident", "supernode", "superexec")
 
 
-def decide(folder: Path, word: str, decision: str) -> list[Approval]:
-    """Decide on what `word` means and return the entries that were signed; refusing what was approved revokes it."""
+def decide(folder: Path, word: str, decision: str, reason: str = "") -> list[Approval]:
+    """Decide on what `word` means and return the entries that were signed; refusing what was approved revokes it. The reason stays here."""
     approvals = Approvals(folder)
     kind, name, digest = approvals.find(word)
     approved = any(one.digest == digest and one.decision == "approved" for one in approvals.standing())
     verdict: Decision = "approved" if decision == "approved" else "revoked" if approved else "rejected"
-    return [approvals.decide(verdict, kind=kind, name=name, digest=digest)]
+    return [approvals.decide(verdict, kind=kind, name=name, digest=digest, reason=reason)]
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:
@@ -41,13 +41,13 @@ def decisions(folder: Path) -> list[dict[str, Any]]:
     standing = approvals.standing()
     decided = {one.digest for one in standing if one.kind != "experiment" or one.decision != "approved" or one.code == code_digest()}
     rows = [
-        {"digest": one.digest, "decision": "waiting", "kind": "experiment", "name": one.name, "about": _about(one)}
+        {"digest": one.digest, "decision": "waiting", "kind": "experiment", "name": one.name, "about": _about(one), "reason": ""}
         for one in approvals.pending()
         if one.digest not in decided
     ]
     waiting = {row["digest"] for row in rows}
     return rows + [
-        {"digest": one.digest, "decision": one.decision, "kind": one.kind, "name": one.name, "about": one.time}
+        {"digest": one.digest, "decision": one.decision, "kind": one.kind, "name": one.name, "about": one.time, "reason": one.reason}
         for one in standing
         if one.digest not in waiting
     ]

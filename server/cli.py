@@ -180,6 +180,34 @@ def pull(run: Run, out: Annotated[Path, typer.Option(help="New folder for bundle
     typer.echo(pull_run(_open(folder), run, out))
 
 
+@app.command(epilog="Example: fedild server page --folder consortium")
+def page(
+    folder: Folder = HERE,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine a password and TLS are needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8600,
+    name: Annotated[str | None, typer.Option(help="Public name of the page, through a proxy with TLS.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).", exists=True, dir_okay=False)] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (PEM).", exists=True, dir_okay=False)] = None,
+    metrics_token: Annotated[Path | None, typer.Option(help="File (0600) with the bearer token of /metrics.")] = None,
+) -> None:
+    """Show the live page: runs, rounds, curves as they grow, sites with their state. Nothing can be changed on it."""
+    from server.page.app import server_page
+    from shared_models.page.password import password_file
+    from shared_models.page.serving import Place, serve
+
+    server = _open(folder)
+    place, password = Place(host, port, name, certificate, key), password_file(server.path)
+    serve(lambda access: server_page(server, access), place, role="server", password=password, link=False, token=metrics_token, told=typer.echo)
+
+
+@app.command("page-password", epilog="Example: fedild server page-password --folder consortium")
+def page_password(folder: Folder = HERE) -> None:
+    """Set the password of the live page; without a terminal it is read from standard input."""
+    from shared_models.page.password import ask_password, password_file
+
+    typer.echo(ask_password(password_file(_open(folder).path)))
+
+
 def _open(folder: Path) -> ServerFolder:
     from server.folder import open_folder
 

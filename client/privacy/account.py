@@ -12,6 +12,8 @@ from client.site import Site
 from shared_models.core.errors import BadInput
 from shared_models.drawing import DASHES, Chart, nice_ticks
 
+TITLE = "Epsilon spent at this site"
+
 
 def account(folder: Path) -> dict[str, Any]:
     """Return what the patients of a site folder have spent: the worst-off, the limit, and a row a cohort; infinite is None.
@@ -58,6 +60,18 @@ def picture(folder: Path) -> str:
     BadInput
         Nothing was spent yet.
     """
+    chart, told = course_of(folder)
+    return chart.picture(TITLE, told)
+
+
+def course_of(folder: Path) -> tuple[Chart, str]:
+    """Return the drawing of `picture` and what it says in words.
+
+    Raises
+    ------
+    BadInput
+        Nothing was spent yet.
+    """
     limits = Site.load(folder / "site.toml").policy.privacy
     course = [(entry, value) for entry, value in Ledger(folder).course(delta=limits.delta) if math.isfinite(value)]
     if not course:
@@ -80,7 +94,7 @@ def picture(folder: Path) -> str:
         chart.segment("chance", chart.left, y, chart.width - chart.right, y)
         chart.label("tick", chart.left + 6, y - 5, f"limit {limits.epsilon_limit:g}")
     told = "; ".join(f"after entry {entry.counter}: {value:.3f}" for entry, value in course[-3:])
-    return chart.picture("Epsilon spent at this site", f"Of the worst-off patient of each cohort. {told}.")
+    return chart, f"Of the worst-off patient of each cohort. {told}."
 
 
 def _finite(value: Any) -> Any:

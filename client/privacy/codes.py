@@ -24,7 +24,7 @@ CODES = frozenset(
         # approvals, keys, processes
         *("E_NOT_APPROVED", "E_APPROVALS", "E_AUDIT", "E_APP", "E_KEY_FILE", "E_SIGNATURE", "E_FINGERPRINT", "E_CONSORTIUM", "E_NAME"),
         *("E_AUTHORITY", "E_DEVICE", "E_NO_WORKER", "E_STOPPED", "E_MEMORY", "E_CACHE", "E_WORKER", "E_MESSENGER", "E_STRATEGY_STATE"),
-        *("E_WEIGHTS", "E_RESTS"),
+        *("E_WEIGHTS", "E_RESTS", "E_PAGE_OPEN"),
         # studies on their way in
         *("E_ARCHIVE", "E_PACS"),
         # results of a prediction
