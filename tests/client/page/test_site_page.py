@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from client.approval import Approvals
 from client.audit import AuditLog
@@ -18,7 +17,7 @@ from shared_models.core.errors import BadInput
 from tests.client.sites import table_experiment, table_site
 from tests.client.test_worker import job_of
 from tests.server.page.test_pages import check
-from tests.shared_models.page.shown import ORIGIN, client_of, token_of
+from tests.shared_models.page.shown import ORIGIN, Client, client_of, token_of
 
 
 @pytest.fixture
@@ -34,14 +33,14 @@ def asked(folder: Path) -> str:
     return worker.handle(job_of(table_experiment())).code
 
 
-def entered(folder: Path) -> TestClient:
+def entered(folder: Path) -> Client:
     client = client_of(lambda access: site_page(folder, access), role="site", link=True)
     assert client.get("/").status_code == 303
-    client.get(f"/enter?key={client.door.link}")  # type: ignore[attr-defined]
+    client.get(f"/enter?key={client.door.link}")
     return client
 
 
-def decide(client: TestClient, verdict: str, reason: str = "", digest: str = table_experiment().digest) -> int:
+def decide(client: Client, verdict: str, reason: str = "", digest: str = table_experiment().digest) -> int:
     form = {"token": token_of(client.get("/").text), "digest": digest, "verdict": verdict, "reason": reason}
     return client.post("/decide", data=form, headers=ORIGIN).status_code
 

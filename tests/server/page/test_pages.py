@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from server.folder import ServerFolder
 from server.page.app import server_page
@@ -22,7 +21,7 @@ from shared_models.core.locks import lock
 from shared_models.experiment import Privacy
 from tests.client.sites import table_experiment
 from tests.server.page.folders import line_of, ordered, server_of, written
-from tests.shared_models.page.shown import client_of
+from tests.shared_models.page.shown import Client, client_of
 
 SITES = ["alpha", "beta", "gamma"]
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -72,7 +71,7 @@ def server(tmp_path: Path) -> ServerFolder:
     return server_of(tmp_path, SITES)
 
 
-def client(server: ServerFolder) -> TestClient:
+def client(server: ServerFolder) -> Client:
     return client_of(lambda access: server_page(server, access))
 
 
@@ -142,8 +141,8 @@ def test_nothing_leaks_and_nothing_hostile_runs(server: ServerFolder) -> None:
 
 def test_nothing_can_be_changed(server: ServerFolder) -> None:
     ordered(server, table_experiment(quorum=3), SITES)
-    routes = [route for route in server_page(server, client(server).door).app.routes if "POST" in getattr(route, "methods", ())]  # type: ignore[attr-defined]
-    assert {route.path for route in routes} == {"/login", "/logout"}  # type: ignore[attr-defined]
+    routes = [route for route in server_page(server, client(server).door).app.routes if "POST" in getattr(route, "methods", ())]
+    assert {route.path for route in routes} == {"/login", "/logout"}
 
 
 def test_metrics_for_prometheus(server: ServerFolder) -> None:
@@ -158,9 +157,9 @@ def test_metrics_for_prometheus(server: ServerFolder) -> None:
     assert found["fedild_server_up",] == 1
     assert found["fedild_server_runs", "running"] == 1
     assert found["fedild_server_sites", "approved"] == 3
-    labels = (run, "table")
+    labels = ("table", run)  # by the names of the labels
     assert [found[f"fedild_run_{name}", *labels] for name in ("rounds_done", "rounds", "sites_waited_for", "sites_missing")] == [2, 4, 1, 1]
-    assert (found["fedild_run_bytes_total", *labels, "up"], found["fedild_run_bytes_total", *labels, "down"]) == (20_000, 24_000)
+    assert (found["fedild_run_bytes_total", "up", *labels], found["fedild_run_bytes_total", "down", *labels]) == (20_000, 24_000)
     assert "alpha" not in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -11,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
-from starlette.testclient import TestClient
 
 from shared_models.page.access import Access
 from shared_models.page.application import Page
@@ -38,12 +39,27 @@ def chromium() -> str:
     return found
 
 
-def client_of(make: Callable[[Access], Page], *, role: str = "server", **access: Any) -> TestClient:
-    """A client of a page behind its door; redirects are not followed."""
-    door = Access(role, [NAME], **access)
-    client = TestClient(Guard(make(door).app, door), base_url=f"http://{NAME}", follow_redirects=False, raise_server_exceptions=True)
-    client.door = door  # type: ignore[attr-defined]
-    return client
+class Client:
+    """A browser without scripts: asks the application itself, keeps cookies, follows no redirect."""
+
+    def __init__(self, make: Callable[[Access], Page], door: Access) -> None:
+        self.door = door
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(Guard(make(door).app, door)), base_url=f"http://{NAME}")
+        self.cookies = self._client.cookies
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return asyncio.run(self._client.request(method, path, **more))
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.ask("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.ask("POST", path, **more)
+
+
+def client_of(make: Callable[[Access], Page], *, role: str = "server", **access: Any) -> Client:
+    """A client of a page behind its door."""
+    return Client(make, Access(role, [NAME], **access))
 
 
 def token_of(text: str) -> str:
