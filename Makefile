@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict docs docs-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -111,6 +111,13 @@ bench-predict: .venv/ready ## measure one prediction end to end: seconds, peak m
 
 bench-federation: .venv/ready ## measure a deployment: memory, seconds and bytes of a round, a 250 MB model, 50 rounds on end (about half an hour)
 	$(BIN)/python -m bench.deployment
+
+docs: .venv/ready ## build the documentation's site with its generated pages; ends with the path of its first page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo build/docs/index.html
+
+docs-check: docs ## run every command, link and example of the pages, and read the site in a browser (some minutes)
+	$(BIN)/python -m pytest -m "deployment or not deployment" tests/docs tests/test_tutorial.py tests/test_for_researchers.py
 
 clean: ## remove what was made here
 	rm -rf .venv runs build dist *.egg-info

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("shared_models", "client", "server", "sim")
+PACKAGES = ("shared_models", "client", "server", "sim", "docs")
 
 
 def _with_examples() -> list[str]:
