@@ -28,7 +28,7 @@ ALONE = frozenset({"fedbuff", "cyclic", "one_shot", "snapshot"})
 GAPS = ("masked_scaler",)
 """Statistics that leave out what is missing."""
 
-OF_PROBABILITIES = {"conformal": "sets are", "operating_point": "a threshold is"}
+OF_PROBABILITIES = {"conformal": "sets are", "operating_point": "a threshold is", "score_histograms": "counts are"}
 """Calibrations that read the probabilities as they will be shown, and what they make."""
 
 PRIVATE = ("scaler", "pca")
