@@ -6,6 +6,7 @@ Flower's superexec starts it in a deployment; the simulation calls `run_experime
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from server.runs.secure import SecureSum
 from server.runs.standing import Standing
 from server.runs.start import begin
 from server.runs.stopping import Course, chosen, federated_metric
+from server.runs.tracking import Tracking
 from server.strategies import DEFAULTS, STRATEGIES
 from server.strategies.combined import combined
 from server.strategies.site_privacy import with_site_privacy
@@ -160,10 +162,11 @@ def run_experiment(
     for phase in phases:
         phase.changed(at.state)  # a stage that names no layer is refused before the first round
     secure = None if settings.secure_sum is None else SecureSum(experiment, run=at.run, certificate=certificate)
-    log = RoundLog(folder / "rounds.jsonl", keep=at.round)
+    log, tracking = RoundLog(folder / "rounds.jsonl", keep=at.round), Tracking(folder, experiment)
 
     def told(record: RoundRecord, at: RoundState) -> None:
         log(record, at)
+        tracking.round(asdict(record))
         if on_round:
             on_round(record, at)
 
@@ -190,6 +193,7 @@ def run_experiment(
             receipts=receipts,
             pace=pace,
         )
+    tracking.close()
     strategy = [strategy for phase, strategy in zip(phases, strategies, strict=True) if phase.number is None][-1]
     judged = partial(judge, grid, experiment=experiment, roster=roster, keys=keys, secure=secure, rule=strategy.rule)
     at.state = strategy.release(at.state, at.own)

@@ -119,13 +119,23 @@ def run(
     quorum: Annotated[int | None, typer.Option(help="Valid updates that make a round; never under 3.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Longest round: 90s, 30m, 2h.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a knob of the experiment.")] = None,
+    track: Annotated[str | None, typer.Option(help="Show the rounds as they grow, in files of the run folder: mlflow or tensorboard.")] = None,
     folder: Folder = HERE,
 ) -> None:
     """Put a run into the queue and print its identifier."""
     from server.orders import order_run
 
     typer.echo(
-        order_run(_open(folder), experiment, roster=sites.split(","), quorum=quorum, deadline=deadline, settings=settings or [], checks=CHECKS)
+        order_run(
+            _open(folder),
+            experiment,
+            roster=sites.split(","),
+            quorum=quorum,
+            deadline=deadline,
+            settings=settings or [],
+            checks=CHECKS,
+            tracker=track,
+        )
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from server.flower import write_bundle
 from server.folder import ServerFolder
 from server.queue import Entry, Queue
+from server.runs.tracking import known_tracker, track
 from server.sites import on_roster
 from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import write_atomic
@@ -33,6 +34,7 @@ def order_run(
     deadline: str | None = None,
     settings: list[str],
     checks: Sequence[Callable[[Experiment], list[str]]] = (),
+    tracker: str | None = None,
 ) -> str:
     """Check an experiment and its roster, make the run's folder, put it into the queue; return its identifier.
 
@@ -42,6 +44,8 @@ def order_run(
     ----------
     checks : sequence of callable
         Each gives the faults that it sees in the experiment as a site will receive it.
+    tracker : str, optional
+        A line of TRACKERS; no part of what the sites approve.
 
     Raises
     ------
@@ -50,6 +54,7 @@ def order_run(
     BadInput
         A site that is not approved, or a quorum that cannot be.
     """
+    tracker = None if tracker is None else known_tracker(tracker)
     given = [*settings]
     if quorum is not None:
         given.append(f"federation.quorum={quorum}")
@@ -70,6 +75,8 @@ def order_run(
     folder.mkdir(parents=True, mode=0o700)
     text = read.to_json()
     write_atomic(folder / "experiment.json", text.encode())
+    if tracker is not None:
+        track(folder, tracker)
     write_bundle(folder / "app", experiment=text, run=run, sites=names, quorum=read.federation.quorum)
     Queue(server.path / "queue.db").add(Entry(run=run, experiment=read.name, sites=names))
     return run

@@ -63,6 +63,7 @@ def simulate(
     data: Annotated[Path | None, typer.Option(help="Folder with real data, for experiments that use them.", envvar="FEDILD_REAL_DATA")] = None,
     hospitals: Annotated[Path | None, typer.Option(help="Folder of prepared phantom hospitals that several runs share.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    track: Annotated[str | None, typer.Option(help="Show the rounds as they grow, in local files: mlflow or tensorboard.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Make phantom hospitals, prepare their studies, federate, judge on the held-out hospital, report."""
@@ -79,6 +80,7 @@ def simulate(
         data=data,
         hospitals=hospitals,
         resume=resume,
+        track=track,
         quiet=quiet,
     )
     typer.echo(report)

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.runs.tracking import known_tracker, tell_final
+from server.runs.tracking import track as choose_tracker
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, sha256_file, write_atomic, write_json
 from shared_models.experiment import Experiment
@@ -41,6 +43,7 @@ def simulate(
     data: Path | None = None,
     hospitals: Path | None = None,
     resume: bool = False,
+    track: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Run a whole simulation and return the path of its report.
@@ -59,6 +62,8 @@ def simulate(
         Folder of real data for experiments that name a file of it.
     hospitals : Path, optional
         Folder of prepared phantom hospitals that several runs share (`sim/hospital_store`).
+    track : str, optional
+        A line of TRACKERS: where the numbers of the rounds are shown beside the run's own files. No part of the experiment.
 
     Raises
     ------
@@ -74,13 +79,18 @@ def simulate(
     settings = simulation_of(experiment)
     cores = processes or len(os.sched_getaffinity(0))
     out = out.resolve()
+    track = None if track is None else known_tracker(track)
     _claim(out, experiment, resume=resume)
+    if track is not None:
+        choose_tracker(out, track)
     clock = Clock(out / "times.json", read_json(out / "times.json") if (out / "times.json").exists() else {})
     run = Run(experiment, out, backend, ray_address, cores, clock)
     with Progress(quiet=quiet) as progress:
         report = _simulated(run, settings, progress, data, hospitals)
     from server.runs.record import seal_run
 
+    if (out / "metrics.json").exists():
+        tell_final(out, experiment, read_json(out / "metrics.json"))
     cohorts = {path.parents[1].name: sha256_file(path) for path in sorted((out / "hospitals").glob("*/workspace/cohort.json"))}
     seal_run(out, cohorts=cohorts)
     return report

@@ -16,6 +16,7 @@ from server.runs.log import last_of_training, patients_of, read_rounds
 from server.runs.record import seal_run
 from server.runs.standing import degradation, read_standing
 from server.runs.stopping import told_of_release
+from server.runs.tracking import tell_final
 from shared_models.bundle import write_bundle
 from shared_models.calibrated import calibration_facts
 from shared_models.catalogue import source_of
@@ -60,6 +61,7 @@ def close_run(folder: Path) -> Path:
     }
     write_json(folder / "run.json", {**standing, **facts})
     report = write_report(folder)
+    tell_final(folder, experiment, metrics)
     seal_run(folder)
     return report
 
