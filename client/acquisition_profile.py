@@ -66,6 +66,18 @@ def first_scans(workspace: Path) -> list[dict[str, str]]:
     return scans
 
 
+def years_of_first_scans(workspace: Path) -> dict[str, int]:
+    """Return by pseudonym the calendar year of a patient's first scan; who has no known year is left out. Stays at the site.
+
+    Raises
+    ------
+    BadInput
+        Nothing was prepared yet.
+    """
+    cases = Cohort.load(workspace / "cohort.json").cases
+    return {case.pseudonym: int(scan["year"]) for case, scan in zip(cases, first_scans(workspace), strict=True) if scan["year"].isdigit()}
+
+
 def thickness_class(thickness_mm: float | None) -> str:
     """Return the class of a slice thickness.
 

@@ -174,10 +174,34 @@ def training_names(site: Site, experiment: Experiment) -> tuple[str, ...]:
 
 def _held_out(site: Site, experiment: Experiment, names: Sequence[str]) -> set[str]:
     share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
+    if experiment.evaluation.from_year is not None:
+        return later_patients(site, names, experiment.evaluation.from_year)
     # Under privacy nobody's side may hang on who else is there, as it does when the classes are split evenly.
     if experiment.data.kind == "patches" or experiment.privacy.at_sites:
         return {name for name in names if place(name, salt=salt) < share}
     return {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
+
+
+def later_patients(site: Site, names: Sequence[str], year: int) -> set[str]:
+    """Return the patients among `names` whose first scan is of `year` or later: all of a patient's visits lie on the side of the first.
+
+    Raises
+    ------
+    BadCohort
+        The year of a patient's first scan is not known, or all patients lie on one side.
+    """
+    from client.acquisition_profile import years_of_first_scans
+
+    years = years_of_first_scans(site.workspace)
+    known = {name: years.get(name) for name in set(names)}
+    if unknown := sum(of is None for of in known.values()):
+        rule = "a temporal split needs the year of every patient's first scan"
+        raise BadCohort(rule, value=f"{unknown} of {len(known)} not known", remedy="leave evaluation.from_year out")
+    later = {name for name, of in known.items() if of is not None and of >= year}
+    if not 0 < len(later) < len(known):
+        rule = f"a temporal split needs patients first scanned before {year} and since"
+        raise BadCohort(rule, value=f"{len(later)} of {len(known)} since", remedy="choose another evaluation.from_year")
+    return later
 
 
 def loss_of(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -414,6 +414,9 @@ class Evaluation(Section):
 
     `ensemble`, a line of ENSEMBLES, says how a simulation makes one model of those that the hospitals trained alone, to compare the federation
     with what one exchange of models would give; by default their mean.
+
+    With `from_year` the split is temporal: patients first scanned in that calendar year or later are for validation, all others train, and the
+    share plays no part. A site that does not know the year of every patient takes no part.
     """
 
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.2
@@ -421,6 +424,14 @@ class Evaluation(Section):
     bootstrap: Annotated[int, Field(ge=0, le=20_000)] = 1000
     headline: str = "auroc_macro"
     ensemble: Choice | None = None
+    from_year: Annotated[int, Field(ge=1970, le=2200)] | None = None
+
+    @property
+    def split_in_words(self) -> str:
+        """How a site's patients are parted, for readers."""
+        if self.from_year is not None:
+            return f"At each hospital patients first scanned before {self.from_year} train, those first scanned in it or later are for validation."
+        return "At each hospital a keyed hash of the patient parts training from validation, class by class, whatever the date of the scan."
 
 
 class Privacy(Section):
@@ -499,6 +510,12 @@ class Experiment(Section):
             raise ValueError("target = 'segmentation' reads the first visit, and so does annotation: leave inputs.visits out")
         if self.inputs.unlabelled is not None and self.data.annotation != "patterns":
             raise ValueError("inputs.unlabelled is of slices on which nobody has drawn patterns: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _years_are_of_scans(self) -> Experiment:
+        if self.evaluation.from_year is not None and self.data.kind != "studies":
+            raise ValueError("evaluation.from_year is of the first scan: it needs data.kind = 'studies'; a table's column part fixes a split")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,11 @@ from typer.testing import CliRunner
 from client.acquisition_profile import acquisition_profile, lines_of, pooled
 from client.cases.cohort import Case, Cohort, Visit
 from client.cli import app
-from shared_models.core.errors import BadInput, Refused
+from client.selection import later_patients, training_names
+from client.site import Site
+from shared_models.core.choices import Choice
+from shared_models.core.errors import BadCohort, BadExperiment, BadInput, Refused
+from shared_models.experiment import Data, Evaluation, Experiment
 
 
 def site(folder: Path, *, patients: int = 24) -> Path:
@@ -69,3 +74,33 @@ def test_the_command(tmp_path: Path) -> None:
     assert text.exit_code == 0 and "kernel        sharp 12, soft 12" in text.output
     found = CliRunner().invoke(app, ["acquisition", "--folder", str(folder), "--format", "json"])
     assert json.loads(found.output) == acquisition_profile(folder)
+
+
+def test_a_temporal_split_leaves_nobody_on_two_sides_and_refuses_unknown_years(tmp_path: Path) -> None:
+    folder = site(tmp_path)
+    workspace = folder / "workspace"
+    rows = ["item,path,year", *(f"i{n},/in/{n},{2016 + n % 5}" for n in range(24))]
+    (workspace / "items.csv").write_text("\n".join(rows) + "\n")
+    cases = [replace(case, label="UIP" if n % 2 else "normal") for n, case in enumerate(Cohort.load(workspace / "cohort.json").cases)]
+    Cohort(tuple(cases), ("normal", "UIP")).save(workspace / "cohort.json")
+    data = {"data": Data(classes=("normal", "UIP")), "model": Choice(name="mil_cnn")}
+    names, place = [case.pseudonym for case in cases], Site.load(folder / "site.toml")
+    for year, least in ((2017, 2017), (2020, 2020)):
+        asked = Experiment(name="later", evaluation=Evaluation(from_year=year), **data)
+        early = set(training_names(place, asked))
+        later = later_patients(place, names, year)
+        assert not early & later and early | later == set(names)
+        assert later == {f"p{n:02d}" for n in range(24) if 2016 + n % 5 >= least}
+    with pytest.raises(BadCohort, match="before 2016 and since"):
+        later_patients(place, names, 2016)
+    (workspace / "items.csv").write_text("\n".join(rows[:-3]) + "\n")
+    with pytest.raises(BadCohort, match="year of every patient") as caught:
+        later_patients(place, names, 2018)
+    assert "3 of 24" in str(caught.value)
+    with pytest.raises(BadExperiment, match="first scan"):
+        Experiment.from_json(
+            Experiment(name="t", **data)
+            .to_json()
+            .replace('"kind":"studies"', '"kind":"table"')
+            .replace('"evaluation":{', '"evaluation":{"from_year":2018,')
+        )
