@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict docs docs-check clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict bench-coverage docs docs-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ bench-survival: .venv/ready ## measure the federated Cox fit against lifelines o
 	$(BIN)/python -m bench.survival
 	$(BIN)/python -m bench.site_bias
 	$(BIN)/python -m bench.visits
+
+bench-coverage: .venv/ready ## of 2,000 simulated data sets, in how many every printed interval holds the truth
+	$(BIN)/python -m bench.coverage
 
 bench-aggregate: .venv/ready ## measure every strategy's aggregation for 7, 25 and 100 million parameters of 4, 16 and 64 sites (about an hour)
 	$(BIN)/python -m bench.aggregation

@@ -127,6 +127,24 @@ def delong_variance(truth: NDArray[Any], scores: NDArray[Any]) -> float | None:
     return float(first.var(ddof=1) / first.size + second.var(ddof=1) / second.size)
 
 
+def delong_interval(truth: NDArray[Any], scores: NDArray[Any], confidence: float = 0.95) -> Interval:
+    """Return DeLong's interval of an AUROC on the logit scale; None with fewer than 2 positives or negatives, or where nothing varies.
+
+    At 0 and 1 the variance is 0 and says nothing: use `newcombe_auroc` there. Sources: DeLong et al., Biometrics 1988;44:837; the logit: Pepe, The
+    Statistical Evaluation of Medical Tests, 2003, section 5.2.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in delong_interval(np.array([0, 0, 1, 1, 1, 0]), np.array([.1, .4, .35, .8, .4, .2]))]
+    [0.249, 0.987]
+    """
+    variance, value = delong_variance(truth, scores), float(placements(truth, scores)[0].mean()) if np.any(truth) else 0.0
+    if not variance or not 0 < value < 1:
+        return None
+    middle, half = math.log(value / (1 - value)), _z(confidence) * math.sqrt(variance) / (value * (1 - value))
+    return 1 / (1 + math.exp(half - middle)), 1 / (1 + math.exp(-half - middle))
+
+
 def delong_test(truth: NDArray[Any], scores_a: NDArray[Any], scores_b: NDArray[Any]) -> dict[str, float] | None:
     """Compare two AUROCs on the same independent cases.
 

@@ -99,11 +99,16 @@ def _in_blocks(function: Any, y: NDArray[np.int64], p: NDArray[np.float64], coun
     return np.concatenate([function(y, p, counts[start : start + step]) for start in range(0, len(counts), step)])
 
 
+def recentred(rows: Rows, value: float) -> Rows:
+    """Return resamples of a metric that resampling inflates, moved so that their median is the estimate, and not below 0."""
+    return np.maximum(rows + (value - np.nanmedian(rows)), 0.0)
+
+
 def _interval(spec: MetricSpec, value: float, rows: Rows, y: NDArray[np.int64], p: NDArray[np.float64], one_each: bool) -> Any:
     if one_each and spec.closed_form and spec.closed_form_when == "always":
         return spec.closed_form(y, p)
     if spec.recentre and not np.isnan(rows).all():
-        rows = np.maximum(rows + (value - np.nanmedian(rows)), 0.0)
+        rows = recentred(rows, value)
     ends = percentile_interval(rows)
     if ends and ends[1] - ends[0] < 1e-12:  # all resamples alike says that the sample is small, not that the value is certain
         return spec.closed_form(y, p) if one_each and spec.closed_form else None
