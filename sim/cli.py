@@ -390,12 +390,23 @@ def evaluate(
     leave_one_site_out: Annotated[
         bool, typer.Option("--leave-one-site-out", help="Train once more for each hospital on all others, and judge on its patients.")
     ] = False,
+    released: Annotated[
+        bool, typer.Option("--released", help="Judge by what left the hospitals alone, with bounds; so a deployed run is always judged.")
+    ] = False,
     processes: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge a run from every side: class by class, every model at every hospital, subgroups, scanners alone, the same scan at two hospitals."""
     from sim.evaluation import evaluate as judge
+    from sim.evaluation import is_deployed
 
+    if released or is_deployed(run):
+        if bundle is not None or leave_one_site_out:
+            raise typer.BadParameter("--bundle and --leave-one-site-out need patients: they go without --released, on a simulation")
+        from server.reports.released import evaluate_released
+
+        typer.echo(evaluate_released(run))
+        return
     typer.echo(judge(run, bundle=bundle, leave_one_site_out=leave_one_site_out, processes=processes, quiet=quiet))
 
 

@@ -20,23 +20,22 @@ from client.site import Site
 from client.twins import content_tags, twins
 from shared_models.bundle import load_bundle
 from shared_models.core.errors import BadInput
-from shared_models.core.files import write_json, write_state
+from shared_models.core.files import read_json, write_json, write_state
 from shared_models.experiment import Experiment
-from shared_models.judging.by_class import class_table
+from shared_models.judging.by_class import class_curves, class_table
 from shared_models.judging.shortcut import acquisition_baseline
-from shared_models.judging.standing import collapses, ranking, site_gap
+from shared_models.judging.standing import collapses, pooling, ranking, site_gap
 from shared_models.judging.subgroups import subgroup_table
 from shared_models.metrics import score
 from sim.baselines import POOLED
 from sim.federation import federate_in_pool
 from sim.pool import Pool
 from sim.progress import Progress
+from sim.released import Answer, released_beside, split_facts
 from sim.settings import Phantoms, simulation_of
 
 METRIC = "auroc_macro"
 FOLDER = "leave-one-site-out"
-
-Answer = tuple[list[int], list[list[float]], list[str]]
 
 
 def evaluate(
@@ -97,6 +96,11 @@ def evaluate(
     from server.reports.evaluation import write_evaluation
 
     return write_evaluation(out)
+
+
+def is_deployed(run: Path) -> bool:
+    """Say whether a folder is of a run over real sites: its experiment was sent as sites receive it, and no prediction ever left them."""
+    return (run / "experiment.json").exists() and "simulation" not in read_json(run / "experiment.json")
 
 
 def opened(run: Path) -> tuple[Experiment, list[Path], list[Path]]:
@@ -185,12 +189,16 @@ def figures(
         "judged_on": judged,
         "held_out": bool(unseen),
         "sites": names,
+        "splits": split_facts(experiment, unseen, names, lambda: table(together("federated", names))),
         "by_class": table(main),
+        "curves": class_curves(main[0], main[1], classes),
+        "released": released_beside(experiment, {name: answers["federated", name] for name in judged}),
         "by_site": {name: table(answers["federated", name]) for name in (*names, *unseen)},
         "matrix": matrix,
         "overall": overall,
         "ranking": ranking(overall, positives),
         "site_gap": site_gap(matrix["federated"]),
+        "pooling": pooling(overall["federated"], {name: matrix["federated"][name] for name in judged}),
         "collapses": collapses({name: row for name, row in matrix.items() if name in names}),
         "subgroups": subgroup_table(
             {fact: [facts[who][fact] for who in main[2]] for fact in FACTS}, main[0], main[1], classes, patients=main[2], **settings
@@ -228,6 +236,9 @@ def warnings(found: dict[str, Any]) -> list[str]:
         said.append(
             f"The model of {one['model']} falls from {one['at_home']:.2f} at home to {one['there']:.2f} at {one['site']}: a pooled figure hides this."
         )
+    if found["pooling"]["hides"]:
+        pooled, within = found["pooling"]["pooled"], found["pooling"]["within"]
+        said.append(f"The pooled AUROC of {pooled:.2f} compares patients across hospitals; within hospitals it is {within:.2f}.")
     if found["ranking"]["order"] is None:
         said.append(f"Models are {found['ranking']['why']}.")
     return said

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_models.metrics.calibration import calibration_line, expected_calibration_error
+from shared_models.metrics.calibration import calibration_line, expected_calibration_error, reliability_table
+from shared_models.metrics.calibration_intervals import calibration_cells
 from shared_models.metrics.classification import class_auroc_interval
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval, wilson
+from shared_models.metrics.decision import decision_curve
+from shared_models.metrics.intervals import bootstrap_counts, delong_interval, percentile_interval, wilson
 from shared_models.metrics.ranking import auroc, auroc_rows, average_precision_rows, sensitivity_at
 from shared_models.metrics.scoring import as_predictions
+from shared_models.metrics.sensitivity_interval import sensitivity_interval
 from shared_models.metrics.spec import number
 
 FEWEST = 2
@@ -32,6 +35,8 @@ def class_table(
 ) -> dict[str, dict[str, Any]]:
     """Return, class by class: ``positives``, ``negatives``, ``auroc``, ``auprc``, ``sensitivity`` at fixed specificity, ``calibration``, ``ece``.
 
+    Beside them ``delong``, the ends of DeLong's interval of the AUROC; ``slope`` and ``intercept`` of the calibration with theirs.
+
     Parameters
     ----------
     labels : array-like, shape (n,)
@@ -45,7 +50,7 @@ def class_table(
     least : int
         Fewest positive and negative patients behind a figure.
     specificity : float
-        At which the sensitivity is read; its interval is Wilson's.
+        At which the sensitivity is read; its interval knows that the threshold was drawn, too (`sensitivity_interval`).
 
     Returns
     -------
@@ -67,6 +72,26 @@ def class_table(
     return {name: _one(y == c, p[:, c], who, counts, one_each, least, specificity) for c, name in enumerate(classes)}
 
 
+def class_curves(labels: Any, probabilities: Any, classes: Sequence[str], *, bins: int = 10) -> dict[str, dict[str, Any]]:
+    """Return class by class what a page draws: ``reliability`` (rows of `reliability_table`, bins of equal mass) and ``decision`` (`decision_curve`).
+
+    Examples
+    --------
+    >>> drawn = class_curves([0, 1] * 15, [[.8, .2], [.3, .7]] * 15, ["no", "yes"])["yes"]
+    >>> drawn["reliability"][0]["n"], drawn["decision"]["model"][20]
+    (15, 0.5)
+    """
+    y, p = as_predictions(labels, probabilities, classes)
+    few = max(2, min(bins, y.size // 10))
+    return {
+        name: {
+            "reliability": reliability_table(p[:, c], y == c, bins=few, equal_mass=True) if y.size else [],
+            "decision": decision_curve(y == c, p[:, c]),
+        }
+        for c, name in enumerate(classes)
+    }
+
+
 def _one(
     truth: NDArray[Any], scores: NDArray[Any], who: NDArray[Any], counts: NDArray[Any], one_each: bool, least: int, specificity: float
 ) -> dict[str, Any]:
@@ -76,10 +101,13 @@ def _one(
         noun = "patient" if with_it == 1 else "patients"
         nothing = {"value": None, "low": None, "high": None}
         why = f"{with_it} {noun} with it, {without} without: figures need {least} of each"
-        return {**found, "why": why, "auroc": nothing, "auprc": nothing, "sensitivity": nothing, "calibration": None, "ece": None}
+        cells = dict.fromkeys(("auroc", "auprc", "sensitivity", "slope", "intercept"), nothing)
+        return {**found, "why": why, **cells, "calibration": None, "ece": None, "delong": None}
     ends = class_auroc_interval(truth, scores) if one_each else percentile_interval(auroc_rows(truth, scores, counts)) if len(counts) else None
     sensitivity, positives = sensitivity_at(truth, scores, specificity=specificity), int(truth.sum())
-    hits = None if sensitivity is None else wilson(round(sensitivity * positives), positives)
+    hits = sensitivity_interval(truth, scores, counts, specificity=specificity)
+    if hits is None and sensitivity is not None and one_each:
+        hits = wilson(round(sensitivity * positives), positives)
     ones = np.ones((1, truth.size))
     precision = percentile_interval(average_precision_rows(truth, scores, counts)) if len(counts) else None
     return {
@@ -88,7 +116,9 @@ def _one(
         "auroc": _cell(auroc(truth, scores), ends),
         "auprc": _cell(number(average_precision_rows(truth, scores, ones)[0]), precision),
         "sensitivity": _cell(sensitivity, hits),
-        "calibration": calibration_line(truth, scores),
+        "delong": delong_interval(truth, scores) if one_each else None,
+        "calibration": (line := calibration_line(truth, scores)),
+        **(calibration_cells(truth, scores) if one_each else {name: _cell((line or {}).get(name), None) for name in ("slope", "intercept")}),
         "ece": expected_calibration_error(truth, scores, bins=10, equal_mass=True),
     }
 

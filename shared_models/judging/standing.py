@@ -11,6 +11,9 @@ LEAST = 10
 COLLAPSE = 0.15
 """A model that loses this much AUROC from its own site to another, past both intervals, does not carry over."""
 
+POOLED_MORE = 0.1
+"""From this much more AUROC over all patients together than within their sites on, the pooled figure is said to be of the sites."""
+
 
 def ranking(figures: Mapping[str, Mapping[str, Any]], positives: Mapping[str, int], *, least: int = LEAST) -> dict[str, Any]:
     """Return models by falling figure, or why they are not ranked.
@@ -60,6 +63,32 @@ def collapses(matrix: Mapping[str, Mapping[str, Mapping[str, Any]]], *, lost: fl
             if apart and home["value"] - cell["value"] >= lost:
                 found.append({"model": model, "site": site, "at_home": home["value"], "there": cell["value"]})
     return found
+
+
+def pooling(pooled: Mapping[str, Any], sites: Mapping[str, Mapping[str, Any]], *, more: float = POOLED_MORE) -> dict[str, Any]:
+    """Return what of a pooled figure comes from comparing patients of different sites: the mean within sites, and whether it is hidden.
+
+    A model that knows the hospital alone ranks patients rightly across hospitals of other case mix, and within none of them.
+
+    Parameters
+    ----------
+    pooled : mapping
+        Cell of all patients together.
+    sites : mapping
+        Site to its cell with ``value`` and ``patients``.
+
+    Examples
+    --------
+    >>> cells = {"a": {"value": .5, "patients": 30}, "b": {"value": .54, "patients": 10}}
+    >>> pooling({"value": .9}, cells)
+    {'pooled': 0.9, 'within': 0.51, 'hides': True}
+    """
+    known = [(cell["value"], cell.get("patients") or 1) for cell in sites.values() if cell.get("value") is not None]
+    value = pooled.get("value")
+    if len(known) < 2 or value is None:
+        return {"pooled": value, "within": None, "hides": False}
+    within = sum(one * patients for one, patients in known) / sum(patients for _, patients in known)
+    return {"pooled": value, "within": round(within, 12), "hides": bool(value - within >= more)}
 
 
 def site_gap(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

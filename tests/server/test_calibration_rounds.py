@@ -17,6 +17,7 @@ from client.training.records import Records
 from client.worker import Worker
 from server.app import run_experiment
 from server.phases import phase_conflicts, strategy_in_words
+from server.reports.released import evaluate_released
 from server.runs import exchange
 from server.runs.log import last_of_training, read_rounds
 from shared_models.calibrated import calibration_facts
@@ -25,10 +26,12 @@ from shared_models.calibration.conformal import conformal
 from shared_models.calibration.temperature import ROUNDS, temperature
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadExperiment, Interrupted, Refused
-from shared_models.core.files import read_json, read_state
+from shared_models.core.files import read_json, read_state, write_atomic
 from shared_models.experiment import Experiment
+from shared_models.judging.released import exact_figures
 from shared_models.messages import Job, Update
 from shared_models.phases import fit_of, phases_of, rounds_of, trained, training_of
+from sim.evaluation import is_deployed
 from tests.server.loop_grid import LoopGrid
 from tests.server.phase_sites import experiment_of, knobs, site
 
@@ -110,6 +113,31 @@ def test_calibrations_of_a_run_equal_the_pooled_fit(secure: bool, tmp_path: Path
     if not secure:
         cells = [update.state["cells"] for _, update in answers if "cells" in update.state]
         assert len(cells) == 3 + 9 and any(one.any() for one in cells) and not any(((one > 0) & (one < 5)).any() for one in cells)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_deployed_run_is_judged_by_its_released_histograms_within_bounds(secure: bool, tmp_path: Path) -> None:
+    calibration = (knobs("score_histograms", cells=50), knobs("operating_point", label=1))
+    sites, asked = sites_of(tmp_path / "sites"), experiment(secure, calibration=calibration)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_atomic(folder / "experiment.json", asked.for_sites().to_json().encode())
+    state, answers = run(asked, sites, folder)
+    if not secure:
+        cells = [update.state["cells"] for job, update in answers if job.round == 6]
+        assert len(cells) == 3 and not any(((one > 0) & (one < 5)).any() for one in cells)
+    split = [seen_records(Site.load(path), asked, state)[1] for path in sites.values()]
+    plain = asked.model_copy(update={"calibration": None})
+    p, y = np.concatenate([np.exp(logits_of(plain, state, one)) for one in split]), np.concatenate([one.labels for one in split])
+    page = evaluate_released(folder)
+    found = read_json(page.parent / "released.json")
+    for c, name in enumerate(asked.data.classes):
+        exact, row = exact_figures(y == c, p[:, c]), found["by_class"][name]
+        assert row["positives"] == (y == c).sum() and row["missing"] == 0
+        for figure in ("auroc", "auprc", "sensitivity", "brier", "intercept", "ece"):
+            assert row[figure]["low"] - 1e-9 <= exact[figure] <= row[figure]["high"] + 1e-9
+    assert found["operating_point"]["specificity"]["n"] > 0 and ("beta" in found["sites"]) != secure
+    assert "Research use only" in page.read_text() and is_deployed(folder)
 
 
 def test_a_new_patient_gets_a_set_and_a_stranger_a_flag(tmp_path: Path) -> None:

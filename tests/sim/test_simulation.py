@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from server.reports.released import evaluate_released
 from shared_models.bundle import load_bundle, write_bundle
 from shared_models.core.errors import BadExperiment, BadInput
 from shared_models.core.files import read_state
@@ -154,7 +155,13 @@ def test_a_run_is_judged_from_every_side_and_what_misleads_is_said_first(tiny: P
     assert sum(cell["n"] for cell in found["subgroups"]["sex"]["groups"].values()) == 6
     assert found["twins"] == []
     text = page.read_text()
-    assert "says nothing about patients" in text and "undefined" in text
+    assert "says nothing about patients" in text and "undefined" in text and "net benefit" in text
+    assert found["splits"]["kind"] == "geographic" and found["splits"]["temporal"] is None
+    for row in found["released"].values():
+        assert row["positives"] + row["negatives"] + row["missing"] == 6
+        assert row["auroc"]["value"] is None or row["auroc"]["low"] <= row["exact"]["auroc"] <= row["auroc"]["high"]
+    told = evaluate_released(tiny)
+    assert "asked for no histograms" in told.read_text()
     bundle = load_bundle(tiny / "bundle")
     changed = bundle.experiment.model_copy(update={"data": bundle.experiment.data.model_copy(update={"classes": ("normal", "OP", "UIP")})})
     write_bundle(tmp_path / "wrong", state=bundle.state, experiment=changed, card={})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shared_models.core.errors import BadInput
 from shared_models.judging.by_class import class_table
 from shared_models.judging.shortcut import acquisition_baseline
-from shared_models.judging.standing import collapses, ranking, site_gap
+from shared_models.judging.standing import collapses, pooling, ranking, site_gap
 from shared_models.judging.subgroups import subgroup_table
 from shared_models.metrics.calibration import calibration_line
 from shared_models.metrics.ranking import auroc
@@ -95,6 +95,25 @@ def test_a_pooled_figure_that_hides_a_collapse_is_taken_apart() -> None:
     assert [(one["model"], one["site"]) for one in collapses(matrix)] == [("a", "b"), ("b", "a")]
     assert collapses({"a": {"a": home, "b": {"value": 0.88, "low": 0.8, "high": 0.95}}}) == []
     assert collapses({"a": {"a": {"value": None, "low": None, "high": None}, "b": away}}) == []
+
+
+def test_a_pooled_figure_that_only_knows_the_hospital_is_seen() -> None:
+    # Two sites of opposite case mix; the model says where a patient is and nothing more.
+    rng = np.random.default_rng(6)
+    site = np.repeat([0, 1], 100)
+    y = (rng.random(200) < np.where(site, 0.9, 0.1)).astype(int)
+    s = np.clip(0.2 + 0.6 * site + rng.normal(0, 0.05, 200), 0.01, 0.99)
+    p = np.stack([1 - s, s], 1)
+
+    def cell(of: np.ndarray) -> dict:
+        return {"value": auroc(y[of] == 1, p[of, 1]), "patients": int(of.sum())}
+
+    told = pooling(cell(site >= 0), {"a": cell(site == 0), "b": cell(site == 1)})
+    assert told["pooled"] > 0.8 and abs(told["within"] - 0.5) < 0.12 and told["hides"]
+    fair = np.clip(0.3 + 0.4 * y + rng.normal(0, 0.1, 200), 0.01, 0.99)
+    p = np.stack([1 - fair, fair], 1)
+    assert not pooling(cell(site >= 0), {"a": cell(site == 0), "b": cell(site == 1)})["hides"]
+    assert pooling({"value": 0.9}, {"a": {"value": 0.5}})["within"] is None
 
 
 def test_six_positives_are_not_ranked() -> None:
