@@ -48,6 +48,7 @@ def database(home: Path) -> dict[str, dict[int, float]]:
 READ = {"none": lambda home: None, "mlflow": database, "tensorboard": events}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow speaks to SQLAlchemy as to its last version
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_rounds_are_told_as_they_come_and_nothing_calls_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
