@@ -53,7 +53,7 @@ class SliceEncoder(nn.Module):
         if self.bins:
             flat = slices.flatten(0, 1).unsqueeze(1)
             for image in (flat, avg_pool2d(flat, 3, 1)):
-                shares = soft_histogram(image, self.centres).unflatten(0, slices.shape[:2]).flatten(1)
+                shares = soft_histogram(image, self.centres).unflatten(0, (-1, slices.shape[1])).flatten(1)
                 parts.append((shares * self.bins + 1e-4).sqrt())
         return torch.relu(self.project(torch.cat(parts, dim=1)))
 
@@ -80,7 +80,7 @@ class AttentionBag(nn.Module):
     def look(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (n, outputs) and the attention weight of each slice (n, k)."""
         n, k = slices.shape[:2]
-        bag = self.encoder(slices.flatten(0, 1).unsqueeze(1)).unflatten(0, (n, k))
+        bag = self.encoder(slices.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, k))
         if self.position is not None:
             height = torch.linspace(-1, 1, k, device=slices.device, dtype=bag.dtype)
             bag = bag * (1 + self.position(torch.stack([height, height**2], dim=1)))

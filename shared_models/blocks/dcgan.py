@@ -132,7 +132,7 @@ class Dcgan(Game):
     def forward(self, bags: Tensor) -> Tensor:
         """Return log-probabilities (n, outputs) of bags (n, k, y, x)."""
         named = self.discriminator.head(self.discriminator.features(bags.flatten(0, 1).unsqueeze(1)))
-        return named.log_softmax(1).unflatten(0, bags.shape[:2]).logsumexp(1) - math.log(bags.shape[1])
+        return named.log_softmax(1).unflatten(0, (-1, bags.shape[1])).logsumexp(1) - math.log(bags.shape[1])
 
     def draw(self, labels: Tensor, slices: int, shape: tuple[int, int]) -> Tensor:
         """Return a bag of drawn slices for each label, shape (n, slices, y, x), in 0..1."""

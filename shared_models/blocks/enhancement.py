@@ -59,7 +59,7 @@ class EnhancedClassifier(Game):
 
     def enhance(self, bags: Tensor) -> Tensor:
         """Return bags (n, k, y, x) with less noise."""
-        return self.generator(bags.flatten(0, 1).unsqueeze(1)).squeeze(1).unflatten(0, bags.shape[:2])
+        return self.generator(bags.flatten(0, 1).unsqueeze(1)).squeeze(1).unflatten(0, (-1, bags.shape[1]))
 
     def forward(self, bags: Tensor) -> Tensor:
         """Return the classifier's logits (n, outputs)."""

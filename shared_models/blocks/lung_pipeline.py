@@ -56,7 +56,7 @@ class LungPipeline(Game):
 
     def lungs(self, bags: Tensor) -> Tensor:
         """Return the probability of lung in each pixel of bags (n, k, y, x)."""
-        return self.segmenter(bags.flatten(0, 1).unsqueeze(1)).float().softmax(1)[:, LUNG].unflatten(0, bags.shape[:2])
+        return self.segmenter(bags.flatten(0, 1).unsqueeze(1)).float().softmax(1)[:, LUNG].unflatten(0, (-1, bags.shape[1]))
 
     def found(self, bags: Tensor) -> Tensor:
         """Return where the lungs of bags are, as they will be found when the model is used: bool, shape of `bags` (n, k, y, x)."""

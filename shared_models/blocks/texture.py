@@ -63,7 +63,7 @@ def soft_histogram(values: Tensor, centres: Tensor) -> Tensor:
     flat = values.flatten(1).clamp(float(centres[0]), float(centres[-1]))
     left = torch.bucketize(flat, centres[1:-1], right=True)
     upper = (flat - centres[left]) / centres.diff()[left]
-    counts = flat.new_zeros(len(flat), len(centres)).scatter_add(1, left, 1 - upper).scatter_add(1, left + 1, upper)
+    counts = flat.new_zeros(flat.shape[0], len(centres)).scatter_add(1, left, 1 - upper).scatter_add(1, left + 1, upper)
     return counts / flat.shape[1]
 
 
@@ -133,7 +133,7 @@ class TextureHistograms(nn.Module):
         bounded = single.clamp(LUNG_LOW_HU, TISSUE_HIGH_HU)
         for scale in GRADIENT_SCALES_PX:
             rooted.append(self._root(steepness(functional.avg_pool2d(bounded, scale, 1) if scale > 1 else bounded), self.steep))
-        return torch.cat(rooted, 1).unflatten(0, patches.shape[:2]).flatten(1)
+        return torch.cat(rooted, 1).unflatten(0, (-1, patches.shape[1])).flatten(1)
 
     @staticmethod
     def _root(values: Tensor, centres: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ class TransformerEncoder(nn.Module):
         if self.places is not None:
             maps = maps + interpolate(self.places, size=maps.shape[2:], mode="bilinear", align_corners=False)
         seen: list[Tensor] = []
-        tokens = self.drop(torch.cat([self.token.expand(len(maps), -1, -1), maps.flatten(2).transpose(1, 2)], dim=1))
+        tokens = self.drop(torch.cat([self.token.expand(maps.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], dim=1))
         for number, layer in enumerate(self.layers):
             if number == len(self.layers) - 1:
                 # the last map that the class token still reads: class activation maps look here

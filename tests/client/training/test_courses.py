@@ -23,7 +23,7 @@ from sim.hospital.preset import HospitalPreset
 from sim.settings import Courses, simulation_of
 from sim.zoo.visits import turned_round
 
-SMALL = ["model.width=16", "model.depth=1", "model.hidden=16", "model.dropout=0.0", "train.epochs=16"]
+SMALL = ["model.width=16", "model.depth=1", "model.hidden=16", "model.dropout=0.0", "train.epochs=40"]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Record
     experiment, folder = find("longitudinal_planted", SMALL), tmp_path_factory.mktemp("courses")
     settings = simulation_of(experiment)
     assert isinstance(settings, Courses)
-    presets = [HospitalPreset(**{**settings.defaults, "name": name, "patients": 500}) for name in ("alpha", "delta")]
+    presets = [HospitalPreset(**{**settings.defaults, "name": name, "patients": 900}) for name in ("alpha", "delta")]
     parts = [all_records(Site.load(write_hospital(preset, settings, folder, seed=3)), experiment) for preset in presets]
     return experiment, parts[0], parts[1]
 
@@ -67,12 +67,12 @@ def test_later_visits_tell_what_the_first_does_not(cohort: tuple[Experiment, Rec
 def test_a_diagnosis_that_is_not_known_teaches_nothing() -> None:
     objective, logits = HazardObjective((1.0, 2.0), 3), torch.zeros(2, 5, dtype=torch.float64, requires_grad=True)
     losses = objective(logits, torch.zeros(2), torch.tensor([[1.5, 1.0, -1.0], [1.5, 1.0, 2.0]], dtype=torch.float64))
-    assert float(losses[1] - losses[0]) == pytest.approx(np.log(3))
+    assert float((losses[1] - losses[0]).detach()) == pytest.approx(np.log(3))
     losses.sum().backward()
     assert logits.grad is not None and torch.count_nonzero(logits.grad[0, 2:]) == 0 and torch.count_nonzero(logits.grad[1, 2:]) == 3
 
 
 def test_who_died_before_the_landmark_is_no_record(cohort: tuple[Experiment, Records, Records]) -> None:
     _, train, held = cohort
-    assert 200 < len(train) < 500 and np.asarray(train.times).min() > 0 and train.patients == len(train)
+    assert 360 < len(train) < 900 and np.asarray(train.times).min() > 0 and train.patients == len(train)
     assert not set(train.names) & set(held.names)
