@@ -79,7 +79,7 @@ class AttentionBag(nn.Module):
 
     def look(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (n, outputs) and the attention weight of each slice (n, k)."""
-        n, k = slices.shape[:2]
+        k = slices.shape[1]
         bag = self.encoder(slices.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, k))
         if self.position is not None:
             height = torch.linspace(-1, 1, k, device=slices.device, dtype=bag.dtype)
