@@ -218,7 +218,7 @@ def predict(
 ) -> None:
     """Apply a released model to a study, or to many; writes JSON and a one-page report of each. Research use only."""
     told: dict[str, Any] = {"personal": personal, "site": site, "explanation": explanation, "patterns": patterns, "clinical": clinical}
-    extras = {"dicom": dicom, "pdf": pdf, "pictures": pictures}
+    extras: dict[str, Any] = {"dicom": dicom, "pdf": pdf, "pictures": pictures}
     if not batch and len(studies) == 1:
         from client.predict import predict_study
 

@@ -46,6 +46,7 @@ def resnet18(
     if map_stride not in (8, 16, 32):
         raise BadChoice("model.map_stride is 8, 16 or 32", value=map_stride)
     from monai.networks.nets.resnet import ResNet, ResNetBlock
+    from torch import nn
 
     from shared_models.blocks.layers import without_batch_norm
 
@@ -53,7 +54,7 @@ def resnet18(
     net = ResNet(ResNetBlock, [2, 2, 2, 2], planes, spatial_dims=3, n_input_channels=inputs, num_classes=outputs, conv1_t_size=7, conv1_t_stride=2)
     for name in {32: (), 16: ("layer4",), 8: ("layer3", "layer4")}[map_stride]:
         for layer in net.get_submodule(name).modules():
-            if getattr(layer, "stride", None) == (2, 2, 2):
+            if isinstance(layer, nn.Conv3d) and layer.stride == (2, 2, 2):
                 layer.stride = (1, 1, 1)
     return without_batch_norm(net)
 

@@ -18,11 +18,11 @@ class EventFile:
     """Appends one event a step."""
 
     def __init__(self, path: Path, facts: Facts) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary = Event, Summary
+        messages: tuple[Any, Any] = (event_pb2, summary_pb2)  # made while they are imported: a type checker sees no names in them
+        self._event, self._summary = messages[0].Event, messages[1].Summary
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists()
         self._writer = RecordWriter(open(path, "ab"))  # noqa: SIM115 - the writer closes it
