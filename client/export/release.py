@@ -114,8 +114,10 @@ def record_shape(experiment: Experiment) -> tuple[int, ...]:
     Examples
     --------
     >>> from shared_models.core.choices import Choice
-    >>> record_shape(Experiment(name="x", model=Choice(name="mil_cnn"))), record_shape(Experiment(name="x", model=Choice(name="resnet18")))
-    ((12, 64, 64), (1, 32, 48, 48))
+    >>> from shared_models.experiment import Data
+    >>> known = Data(classes=("a", "b"))
+    >>> [record_shape(Experiment(name="x", data=known, model=Choice(name=name))) for name in ("mil_cnn", "resnet18")]
+    [(12, 64, 64), (1, 32, 48, 48)]
     """
     inputs, takes = experiment.inputs, spec_of(experiment.model).takes
     if takes == "table":

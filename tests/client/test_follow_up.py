@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def test_a_prior_gives_the_change_the_criteria_and_the_scores(visits: Path) -> N
     assert found["scores"]["goh"]["value"] == pytest.approx(now["fibrosis"] + now["ggo"]) and found["scores"]["gap"]["missing"] == ["dlco_percent"]
     for words in ("Extent of patterns", "Change since the visit before", "criteria of 2022): met", "insufficient data: dlco percent", "Subpleural"):
         assert words in page
-    assert "2023" not in page.replace("2023;", "") and "Doe" not in page
+    written = re.sub(r'"data:[^"]*"', "", page)  # letters that stand for a picture may say anything
+    assert "2023" not in written.replace("2023;", "") and "Doe" not in written
 
 
 def test_what_is_not_known_is_said(visits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
