@@ -92,7 +92,10 @@ def _curve(metric: str, number: int, xs: list[float], tables: list[dict[str, dic
     mean = [_finite(federated_metric(metric, table)) for table in tables]
     known = [value for line in (*values.values(), mean) for value in line if value is not None]
     title = _title(metric)
-    ticks = nice_ticks(min(known, default=0.0), max(known, default=1.0))
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    # after one round, or where nothing but rounding changes, a curve still needs a scale
+    room = 0.0 if high - low > 1e-6 * max(1.0, abs(high)) else max(0.1 * abs(low), 0.1)
+    ticks = nice_ticks(low - room, high + room)
     last = max(xs[-1], xs[0] + 1)
     chart = Chart(520, 290, (xs[0], last), (ticks[0], ticks[-1]), left=54)
     chart.axis_x([tick for tick in nice_ticks(xs[0], last, 6) if tick == int(tick) and xs[0] <= tick <= last], "Round")

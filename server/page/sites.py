@@ -107,7 +107,7 @@ def _standing(name: str, lines: Sequence[dict[str, Any]], waiting: list[str], re
         state = "revoked"
     elif name + APPROVAL in waiting:
         state = "to approve"
-    elif name in waiting:
+    elif name in waiting and last != MISSED:
         state = "waiting"
     elif late:
         state = "late"

@@ -62,9 +62,12 @@ class Standing:
         return self
 
     def told(self, record: RoundRecord, at: RoundState) -> None:
-        """Note a finished round."""
+        """Note a finished round; whoever took part in it is no longer waited for."""
         del record, at
-        self._count(read_rounds(self.folder / "rounds.jsonl"))
+        rounds = read_rounds(self.folder / "rounds.jsonl")
+        took = {site for site, one in (rounds[-1]["sites"] if rounds else {}).items() if not one.get("refused")}
+        self.facts["waiting_for"] = [site for site in self.facts["waiting_for"] if site.partition(" (")[0] not in took]
+        self._count(rounds)
         self._write("running")
 
     def waiting(self, sites: list[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from server.folder import ServerFolder
 from server.page.app import server_page
+from server.page.curves import curves_of
 from server.page.epsilon import site_epsilon
 from server.page.facts import Connections
 from server.page.sites import STATES, site_standings
@@ -213,3 +214,10 @@ def test_every_state_of_a_site() -> None:
 def test_the_epsilon_of_sites_is_the_strategys(releases: int) -> None:
     privacy = Privacy(unit="site", noise_multiplier=1.5, delta=1e-3)
     assert site_epsilon(privacy, releases) == pytest.approx(site_privacy.site_epsilon(privacy, releases), abs=1e-9)
+
+
+def test_curves_are_drawn_after_one_round_and_where_nothing_changes() -> None:
+    line = {"round": 1, "sites": {"a": {"metrics": {"train_loss": 0.0, "val_auroc": 0.5}}, "b": {"metrics": {"train_loss": 1e-13, "val_auroc": 0.5}}}}
+    for lines in ([line], [line, {**line, "round": 2}]):
+        curves = curves_of(lines, ["a", "b"])
+        assert len(curves) == 2 and all(curve.svg.startswith("<svg") and "nan" not in curve.svg for curve in curves)
