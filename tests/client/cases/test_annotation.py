@@ -23,6 +23,7 @@ ORIGIN = np.array([-12.5, 30.0, -400.0])
 AXES = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 LABELS = np.random.default_rng(0).integers(0, 8, (5, 6, 7)).astype(np.uint8)
 LABELS[2] = 255
+SHORT = gzip.compress(b"short", mtime=0)
 
 
 def volume(shape: tuple[int, ...] = LABELS.shape, spacing: tuple[float, float, float] = SPACING) -> Volume:
@@ -109,7 +110,7 @@ class TestRefused:
         with pytest.raises(BadInput, match=words):
             read_annotation(changed(drawn(tmp_path), at, form, *values), volume())
 
-    @pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"short")[:-6], gzip.compress(b"short")])
+    @pytest.mark.parametrize("data", [b"", b"no gzip", SHORT[:-6], SHORT], ids=["empty", "no gzip", "cut off", "too short"])
     def test_a_damaged_file(self, data: bytes, tmp_path: Path) -> None:
         (tmp_path / "1.nii.gz").write_bytes(data)
         found, findings = try_annotation(tmp_path / "1.nii.gz", volume())
