@@ -80,7 +80,7 @@ def pretraining_helps(*, seeds: int = 3, least: float = 0.0) -> Criterion:
 
 def place_matters(least: float = 0.05) -> Criterion:
     """Ask that the code of places adds AUROC where nothing but the place of a disease names it."""
-    return Criterion("AUROC of apical against basal disease: with the code of places minus without", _with_places, least=least)
+    return Criterion("AUROC of disease at the upper against the lower end of the stack: with the code of places minus without", _with_places, least=least)
 
 
 def _with_places(ran: Ran) -> float | None:
@@ -103,10 +103,19 @@ def _twins_told_apart(ran: Ran, place: bool) -> float | None:
 
 
 def twins(experiment: Experiment, site: str) -> Records:
-    """Return patients of a site with the same ground glass at the base or at the apex, every other one, as the model reads them."""
+    """Return patients of a site whose ground glass lies at the lower (0) or upper (1) end of the stack of slices, as the model reads them.
+
+    Half of the patients of either class are shown with their slices in reverse order, and named by where the disease lies then: the outline of the
+    lungs, which tells the base from the apex by itself, says nothing, and only the place of a slice in its stack is left to name the class.
+    """
     scanner, count = SCANNERS[SITES[site][0]].at(RESOLUTION), SITES[site][1]
-    records = [_seen(experiment, TWINS[number % 2], scanner, seed=1000 * list(SITES).index(site) + number) for number in range(count)]
-    return Records(np.stack(records), np.arange(count) % 2, tuple(f"{site}{number}" for number in range(count)))
+    records, labels = [], []
+    for number in range(count):
+        apical, reverse = number % 2, number // 2 % 2
+        seen = _seen(experiment, TWINS[apical], scanner, seed=1000 * list(SITES).index(site) + number)
+        records.append(seen[::-1].copy() if reverse else seen)
+        labels.append(apical ^ reverse)
+    return Records(np.stack(records), np.array(labels), tuple(f"{site}{number}" for number in range(count)))
 
 
 def _seen(experiment: Experiment, klass: str, scanner: Any, *, seed: int) -> np.ndarray:

@@ -45,6 +45,6 @@ def _asked(criterion: Criterion, ran: Ran) -> dict[str, Any]:
     found: dict[str, Any] = {"says": criterion.says, "bound": criterion.bound}
     try:
         value = criterion.figure(ran)
-    except (FedILDError, KeyError, ValueError, OSError) as error:
+    except (FedILDError, LookupError, ValueError, OSError) as error:
         return found | {"value": None, "met": False, "error": str(error)[:500]}
     return found | {"value": value, "met": criterion.met(value)}

@@ -82,6 +82,8 @@ def planted(ran: Ran) -> Iterator[Planted]:
                 continue
             shown = [np.asarray(labels > 0, np.float32), np.asarray(prepared.mask > 0, np.float32)]
             masks = [image_of(Prepared(replace(prepared.volume, hu=one), prepared.mask), spec, whole) > 0.5 for one in shown]
+            if spec.takes == "volume":
+                masks = [mask[0] for mask in masks]  # a volume's record has a channel, its map none
             if (masks[0] & masks[1]).any() and (masks[1] & ~masks[0]).any():
                 yield Planted(image_of(prepared, spec, inputs), masks[0], masks[1])
 
