@@ -19,6 +19,7 @@ from shared_models.lora import without_lora
 from shared_models.phases import phases_of
 from shared_models.statistics import STATISTICS
 from shared_models.weights import parted
+from sim.dry_pass import size_fault
 from sim.experiments import path_of
 from sim.settings import OneTable, Phantoms, simulation_of
 from sim.tables import function_of
@@ -125,6 +126,8 @@ def faults(experiment: Experiment) -> list[str]:
         if experiment.privacy.unit == "site" and (spec.fit not in NETWORK_FITS or experiment.federation.secure_sum is not None):
             found.append("privacy: the privacy of sites is made on weights that the server sees site by site: no other model, and no secure sum")
         found += _phases(experiment)
+        if not found and (small := size_fault(experiment)) is not None:
+            found.append(small)
     if experiment.simulation is not None:
         try:
             settings = simulation_of(experiment)

@@ -78,8 +78,8 @@ CLASSES: dict[str, Disease] = {
     ),
     "basal_ggo": Disease({"ggo": (8, 20)}, {"ggo": Placement(basal=2.0)}),
     "apical_ggo": Disease({"ggo": (8, 20)}, {"ggo": Placement(upper=2.0)}),
-    "subpleural_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(subpleural=3.0, subpleural_mm=10, patchy=0.3)}),
-    "central_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(sparing=3.0, patchy=0.3)}),
+    "subpleural_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(subpleural=3.0, subpleural_mm=10, clear_mm=8, patchy=0.3)}),
+    "central_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(sparing=3.0, clear_mm=8, patchy=0.3)}),
 }
 """Every class: mixes and distributions after the 2018/2022 ATS/ERS/JRS/ALAT guideline on IPF and the glossary of the Fleischner Society.
 

@@ -28,6 +28,9 @@ class Placement:
         Weight of ``exp(-d / 8 mm)``, d the distance to the nearest airway.
     sparing : float
         Weight of ``min(d, 12 mm) / 12 mm``: the subpleural millimetres are left free.
+    clear_mm : float
+        Nothing lies nearer to the pleura than this while there is room elsewhere: a scanner blurs what touches the chest wall, and a segmenter
+        takes it for wall.
     dorsal : float
         Weight of the back.
     patchy, patch_mm : float
@@ -42,6 +45,7 @@ class Placement:
     upper: float = 0.0
     peribronchial: float = 0.0
     sparing: float = 0.0
+    clear_mm: float = 0.0
     dorsal: float = 0.0
     patchy: float = 0.5
     patch_mm: float = 12.0
@@ -74,6 +78,8 @@ def score(where: Placement, body: Template, pleura_mm: np.ndarray, patches: np.n
         total = total + where.sparing * np.minimum(pleura_mm, 12.0) / 12.0
     if where.dorsal:
         total = total + where.dorsal * body.dorsal
+    if where.clear_mm:
+        total = total - 100.0 * (pleura_mm < where.clear_mm)
     return np.asarray(total, np.float32)
 
 

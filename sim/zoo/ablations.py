@@ -80,7 +80,9 @@ def pretraining_helps(*, seeds: int = 3, least: float = 0.0) -> Criterion:
 
 def place_matters(least: float = 0.05) -> Criterion:
     """Ask that the code of places adds AUROC where nothing but the place of a disease names it."""
-    return Criterion("AUROC of disease at the upper against the lower end of the stack: with the code of places minus without", _with_places, least=least)
+    return Criterion(
+        "AUROC of disease at the upper against the lower end of the stack: with the code of places minus without", _with_places, least=least
+    )
 
 
 def _with_places(ran: Ran) -> float | None:
