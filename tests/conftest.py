@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ os.environ.update(
         "MKL_NUM_THREADS": "1",
     }
 )
+
+# Some images forbid bytecode. Without it each worker, and each of the hundred programs that deployments start, compiles everything again:
+# half of the collection's time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")
