@@ -1,6 +1,6 @@
 """The registry of releases: versions of each model with their lineage, which of them is in use, and why.
 
-    <registry>/registry.db                   versions and events (SQLite); both can be added to and never changed
+    <registry>/registry.db                   versions, events and exports (SQLite); all can be added to and never changed
     <registry>/<model>/<version>/            what the run released, with its signed record; read-only
 
 Every promotion and roll-back is an event with a reason, so that it can be told years later what was in use on any day.
@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.registry_exports import TABLE, Export, digest_of, faults_of
 from shared_models.bundle import load_bundle
 from shared_models.core.errors import BadBundle, BadInput
 from shared_models.core.files import read_json
@@ -26,6 +28,7 @@ from shared_models.run_record import RECORD, RELEASED, SEAL, read_record, verify
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+DATABASE = "registry.db"
 PROMOTED, ROLLED_BACK = "promoted", "rolled back"
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS versions (
@@ -35,9 +38,10 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS events (
         number INTEGER PRIMARY KEY, time TEXT NOT NULL, model TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
         reason TEXT NOT NULL, by TEXT NOT NULL)""",
+    TABLE,
     *(
         f"CREATE TRIGGER IF NOT EXISTS {table}_{word} BEFORE {word} ON {table} BEGIN SELECT RAISE(ABORT, '{table} are never changed'); END"
-        for table in ("versions", "events")
+        for table in ("versions", "events", "exports")
         for word in ("UPDATE", "DELETE")
     ),
 )
@@ -88,7 +92,7 @@ class Registry:
 
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(f"sqlite:///{folder / 'registry.db'}")
+        self._engine = create_engine(f"sqlite:///{folder / DATABASE}")
         with self._opened() as database:
             for statement in _SCHEMA:
                 database.exec_driver_sql(statement)
@@ -142,6 +146,50 @@ class Registry:
         """Return what was decided about one model or about all, in order."""
         found = [Event(*row) for row in self._rows("SELECT * FROM events ORDER BY number")]
         return [one for one in found if model in (None, one.model)]
+
+    def exports(self, model: str | None = None, version: int | None = None) -> list[Export]:
+        """Return what was exported, in order: of a version, of a model or of all."""
+        found = [Export(*row) for row in self._rows("SELECT * FROM exports ORDER BY number")]
+        return [one for one in found if model in (None, one.model) and version in (None, one.version)]
+
+    def record_export(self, bundle: str, path: Path, *, form: str, difference: float) -> Export:
+        """Keep that a registered release was exported, and return the line.
+
+        Parameters
+        ----------
+        bundle : str
+            Digest of the release.
+        path : Path
+            The file or folder that was written.
+        form : str
+            Name of the form, as in ``fedild export --FORM``.
+        difference : float
+            Largest one from the release over random records.
+
+        Raises
+        ------
+        BadInput
+            The release is not registered, or nothing lies at `path`.
+        """
+        found = self.of_bundle(bundle)
+        lineage = (found.model, found.version, bundle, form, digest_of(path), float(difference), str(path.resolve()))
+        added = Export(len(self.exports()) + 1, _now(), *lineage, f"fedild {version_of('fedild')}", _who())
+        with self._opened() as database:
+            self._insert(database, "exports", vars(added))
+        return added
+
+    def of_bundle(self, bundle: str) -> Version:
+        """Return the version that holds a release.
+
+        Raises
+        ------
+        BadInput
+            None does.
+        """
+        for one in self.versions():
+            if one.bundle == bundle:
+                return one
+        raise BadInput("the release must be registered", value=bundle[:16], remedy="`fedild registry add RUN`")
 
     def in_use(self, model: str) -> Version | None:
         """Return the version that the last event put into use; None before the first promotion."""
@@ -199,7 +247,10 @@ class Registry:
         return self._decide(self.get(model, stack[-2]), ROLLED_BACK, reason)
 
     def verify(self, model: str, version: int) -> list[str]:
-        """Return what is not as it was registered: of the files, of the bundle, of the run's signed record; empty when everything is."""
+        """Return what is not as it was registered: files, bundle, the run's signed record, exports that lie where they were written."""
+        return [*self._damage(model, version), *faults_of(self.exports(), self.get(model, version).bundle)]
+
+    def _damage(self, model: str, version: int) -> list[str]:
         found, folder = self.get(model, version), self.path(model, version)
         try:
             faults = verify(folder)
@@ -223,7 +274,7 @@ class Registry:
     def _decide(self, version: Version, kind: str, reason: str) -> Event:
         if not reason.strip():
             raise BadInput("a promotion or roll-back has a reason", remedy="--reason TEXT: it is kept for ever")
-        if faults := self.verify(version.model, version.version):
+        if faults := self._damage(version.model, version.version):
             raise BadInput("a version in use is what was registered", value=faults, remedy="register the release anew from its run")
         number = len(self.events()) + 1
         event = Event(number, _now(), version.model, version.version, kind, reason.strip(), _who())

@@ -14,6 +14,7 @@ import typer
 from client.cli import app as site_app
 from server.cli import CHECKS
 from server.cli import app as server_app
+from server.registry_cli import HERE
 from server.registry_cli import app as registry_app
 from shared_models.core.errors import BadInput, FedILDError
 
@@ -258,18 +259,29 @@ def export(
     bundle: Annotated[Path, typer.Argument(help="A released model with networks.")],
     onnx: Annotated[Path | None, typer.Option(help="Write an ONNX file (extra `onnx`).")] = None,
     monai: Annotated[Path | None, typer.Option(help="Write the folder of a MONAI bundle.")] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(
+            help="Registry that keeps a line on each export; default: the one that holds the release, if `registry` or the bundle's own does."
+        ),
+    ] = None,
 ) -> None:
     """Write a release for other programs, once what was written has said of random records what the release says. Research use only."""
     from client.export import EXPORTS
+    from server.registry_place import registry_of
     from shared_models.bundle import load_bundle
 
     wanted = {name: path for name, path in {"onnx": onnx, "monai": monai}.items() if path is not None}
     if not wanted:
         raise BadInput("an export needs a form", remedy="--onnx FILE or --monai FOLDER")
     release = load_bundle(bundle)
+    kept = registry_of(release.digest, bundle, here=HERE, named=registry)
     for name, path in wanted.items():
         found = EXPORTS[name](release, path)
         typer.echo(f"{found.path}: at most {found.error:.2g} from the release over random records")
+        if kept is not None:
+            line = kept.record_export(release.digest, found.path, form=name, difference=found.error)
+            typer.echo(f"export {line.number} of {line.model} {line.version} in the registry {kept.folder}")
 
 
 @app.command("list", epilog="Example: fedild list models")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from server.registry import Registry
+from server.registry_place import registry_of
 from server.runs.record import seal_run
-from shared_models.bundle import write_bundle
+from shared_models.bundle import Bundle, write_bundle
 from shared_models.core.errors import BadInput
 from shared_models.core.files import write_json
 from shared_models.experiment import Experiment
@@ -73,8 +77,10 @@ def test_promotion_and_roll_back_go_through_the_history_with_reasons(registry: R
 
 def test_decisions_and_versions_cannot_be_rewritten(registry: Registry) -> None:
     registry.promote("fibrosis", 1, reason="first")
+    registry.record_export(registry.get("fibrosis", 1).bundle, registry.folder / "registry.db", form="onnx", difference=0.0)
     with sqlite3.connect(registry.folder / "registry.db") as database:
-        for statement in ("UPDATE events SET reason = 'x'", "DELETE FROM events", "UPDATE versions SET bundle = 'x'", "DELETE FROM versions"):
+        rewritten = ("UPDATE events SET reason = 'x'", "UPDATE versions SET bundle = 'x'", "UPDATE exports SET sha256 = 'x'")
+        for statement in (*rewritten, "DELETE FROM events", "DELETE FROM versions", "DELETE FROM exports"):
             with pytest.raises(sqlite3.IntegrityError, match="never changed"):
                 database.execute(statement)
 
@@ -118,3 +124,61 @@ def test_the_commands_tell_the_same(registry: Registry) -> None:
     (registry.path("fibrosis", 3) / "seal.json").unlink()
     told = call(app, ["registry", "verify", *folder])
     assert told.exit_code == 1 and "fibrosis 3: seal.json" in told.output
+
+
+def test_an_export_leaves_a_line_by_which_a_copy_anywhere_is_known(registry: Registry, tmp_path: Path) -> None:
+    folder, call = ["--folder", str(registry.folder)], CliRunner().invoke
+    out, copy = tmp_path / "model.onnx", tmp_path / "elsewhere.onnx"
+    (tmp_path / "monai").mkdir()
+    for number, content in ((1, b"one"), (2, b"two")):  # the second takes the place of the first
+        out.write_bytes(content)
+        (tmp_path / "monai" / "weights").write_bytes(content)
+        bundle = registry.get("fibrosis", number).bundle
+        registry.record_export(bundle, out, form="onnx", difference=2e-7)
+        registry.record_export(bundle, tmp_path / "monai", form="monai", difference=0.0)
+    copy.write_bytes(b"one")
+    assert [(one.number, one.version, one.form, one.difference) for one in registry.exports("fibrosis", 2)] == [
+        (3, 2, "onnx", 2e-7),
+        (4, 2, "monai", 0.0),
+    ]
+    assert "fibrosis 1, exported" in call(app, ["registry", "trace", str(copy), *folder]).output
+    assert "fibrosis 2, exported" in call(app, ["registry", "trace", str(tmp_path / "monai"), *folder]).output
+    assert registry.verify("fibrosis", 1) == registry.verify("fibrosis", 2) == []
+    (tmp_path / "monai" / "weights").write_bytes(b"tw0")
+    copy.write_bytes(b"other")
+    assert registry.verify("fibrosis", 2) == ["export 4 (monai, monai) is not what was exported"]
+    assert registry.verify("fibrosis", 1) == []
+    assert call(app, ["registry", "trace", str(copy), *folder]).exit_code == 1
+    assert "export 4" in call(app, ["registry", "verify", *folder]).output
+    registry.promote("fibrosis", 2, reason="the release itself is whole")
+    shown = call(app, ["registry", "show", "fibrosis", "2", *folder]).output
+    assert f"exported by {registry.exports()[2].by}: onnx, SHA-256 {registry.exports()[2].sha256}, at most 2e-07" in shown
+    told = json.loads(call(app, ["registry", "show", "fibrosis", "2", "--format", "json", *folder]).output)
+    assert [one["path"] for one in told["exports"]] == [str(out), str(tmp_path / "monai")] and told["version"]["version"] == 2
+    out.unlink()
+    assert registry.verify("fibrosis", 2) == ["export 4 (monai, monai) is not what was exported"]  # what was taken away is no fault
+
+
+def test_the_registry_of_an_export_is_found_or_refused(registry: Registry, tmp_path: Path) -> None:
+    bundle, here = registry.get("fibrosis", 2).bundle, tmp_path / "a" / "b" / "c" / "d"
+    held = registry.path("fibrosis", 2) / "bundle"
+    for place, looked in ((held, here), (here, registry.folder)):
+        assert (found := registry_of(bundle, place, here=looked)) is not None and found.folder == registry.folder
+    assert registry_of(bundle, here, here=here) is None and registry_of("00" * 32, held, here=registry.folder) is None
+    with pytest.raises(BadInput, match="must be registered"):
+        registry_of("00" * 32, held, here=here, named=registry.folder)
+    with pytest.raises(BadInput, match=r"registry\.db"):
+        registry_of(bundle, held, here=registry.folder, named=tmp_path)
+
+
+def test_the_export_command_leaves_its_lines(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plain(release: Bundle, path: Path) -> SimpleNamespace:  # the forms are tested in tests/client/export, and import torch
+        path.write_text(release.digest)
+        return SimpleNamespace(path=path, error=3e-7)
+
+    monkeypatch.setitem(sys.modules, "client.export", SimpleNamespace(EXPORTS={"onnx": plain}))
+    held = str(registry.path("fibrosis", 2) / "bundle")
+    told = CliRunner().invoke(app, ["export", held, "--onnx", str(tmp_path / "x.onnx")]).output
+    assert f"export 1 of fibrosis 2 in the registry {registry.folder.resolve()}" in told
+    [line] = registry.exports()
+    assert (line.version, line.form, line.difference, Path(line.path).name) == (2, "onnx", 3e-7, "x.onnx")
