@@ -10,7 +10,7 @@ from client.prediction import Prediction, SeenSlice
 from client.prediction_page import render
 from client.prediction_pdf import pdf_of, require_pdf
 from client.prediction_schema import check_prediction
-from client.returned import SEG_NAME, SR_NAME
+from client.returned import PATTERNS_NAME, SEG_NAME, SR_NAME
 from shared_models.core.errors import BadInput
 from shared_models.core.files import write_atomic, write_json
 
@@ -29,7 +29,7 @@ def clear(out: Path, *, pdf: bool = False) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput("the output must be a folder", value=out.name, remedy="choose another name") from None
-    for name in (JSON_NAME, PAGE_NAME, PDF_NAME, SEG_NAME, SR_NAME):
+    for name in (JSON_NAME, PAGE_NAME, PDF_NAME, SEG_NAME, SR_NAME, PATTERNS_NAME):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / PICTURES_NAME, ignore_errors=True)
     if pdf:

@@ -24,6 +24,7 @@ from client.cases.clinical import ClinicalTable, read_clinical
 from client.cases.cohort import Cohort, Visit
 from client.cases.identity import Pseudonyms, canonical_id
 from client.cases.prepared import Prepared
+from client.cases.volume import Volume
 from client.delivered import PAGE_NAME, clear, write_outputs
 from client.dicom import tags
 from client.dicom.header import read_headers
@@ -50,6 +51,7 @@ from client.training.personal_models import beside
 from client.training.records import Records, image_of, reads_gaps, refuse_gaps, slice_numbers, table_row
 from shared_models.bundle import Bundle, load_bundle
 from shared_models.catalogue import spec_of
+from shared_models.core.arrays import Mask
 from shared_models.core.choices import Choice
 from shared_models.core.errors import BadBundle, BadCohort, BadInput, BadState, BadStudy
 from shared_models.ensemble import is_ensemble, largest_of
@@ -58,8 +60,12 @@ from shared_models.phases import columns_of, fit_of
 
 LOGGER = logging.getLogger(__name__)
 
-Keep = Callable[[Series, Prepared, SeriesPrediction, dict[str, Any], dict[str, Any] | None], object]
-"""What is done with the headline series: its images, the prepared study, what was said of it, the facts of the release, the change since before."""
+Mapped = tuple[Volume, Mask]
+"""A pattern map: the grid that it lies on, and codes of `PATTERNS`."""
+
+Keep = Callable[[Series, Prepared, SeriesPrediction, dict[str, Any], dict[str, Any] | None, Mapped | None], object]
+"""What is done with the headline series: its images, the prepared study, what was said of it, the facts of the release, the change since before, the
+pattern map."""
 
 FROM_HEADER = ("age", "male")
 """Columns of a clinical table that the header of a CT gives."""
@@ -112,7 +118,8 @@ def predict_study(
     clinical : Path, optional
         ``clinical.csv`` with the patient's rows (`client.cases.clinical`): clinical scores, and lung function for the criteria of progression.
     dicom : bool
-        Write ``segmentation.dcm`` and ``report.dcm`` (DICOM SEG and SR) of the headline series for the hospital's own PACS, too.
+        Write ``segmentation.dcm`` and ``report.dcm`` (DICOM SEG of the lungs, and SR) of the headline series for the hospital's own PACS, too; with
+        `patterns` also ``patterns.dcm``, a SEG of the pattern map.
     pdf : bool
         Write ``prediction.pdf``, too: the page in short, for paper. Needs the extra ``pdf``.
     pictures : bool
@@ -203,7 +210,7 @@ def predict_with(release: Ready, study: Path, *, prior: Path | None = None, keep
     found: list[tuple[Series, Study, SeriesPrediction]] = []
     days = sorted({one.slices[0].study_date for one in series})
     with tempfile.TemporaryDirectory(prefix="fedild-") as folder:
-        way = _Way(release, names, Path(folder))
+        way = _Way(release, names, Path(folder), maps={} if keep is not None else None)
         for one in series:
             outcome = _attempt(one, days.index(one.slices[0].study_date) + 1, way)
             if isinstance(outcome, Dismissed):
@@ -216,7 +223,8 @@ def predict_with(release: Ready, study: Path, *, prior: Path | None = None, keep
         change = change_told(lines, release.source, release.table) if lines else None
         if keep is not None and found:
             headline, prepared_as, said = found[0]
-            keep(headline, load(Path(folder) / "cache" / prepared_as.cached).prepared, said, release.facts, change)
+            prepared = load(way.workspace / "cache" / prepared_as.cached).prepared
+            keep(headline, prepared, said, release.facts, change, way.map_of(said.series))
     if not found:
         reasons = [f"{line['reason']} ({line['meaning']}; files: {line['files']})" for line in count_left_out(left)]
         remedy = "check that the folder holds the axial series of a chest CT"
@@ -383,6 +391,24 @@ class _Way:
     release: Ready
     names: Pseudonyms
     workspace: Path
+    maps: dict[str, str] | None
+    """Of series whose pattern map is kept for the results: name of the series to that of its prepared study in the cache."""
+
+    def keep_map(self, series: str, cached: str, labels: Mask) -> None:
+        """Put a pattern map aside; on disk, since only that of the headline series is wanted."""
+        if self.maps is not None:
+            self.maps[series] = cached
+            np.save(self._labels(cached), labels, allow_pickle=False)
+
+    def map_of(self, series: str) -> Mapped | None:
+        """Return what was put aside, if anything was."""
+        if self.maps is None or series not in self.maps:
+            return None
+        grid = load(self.workspace / "cache" / self.maps[series]).prepared.volume
+        return grid, np.load(self._labels(self.maps[series]), allow_pickle=False)
+
+    def _labels(self, cached: str) -> Path:
+        return self.workspace / f"{Path(cached).stem}.patterns.npy"
 
 
 def _attempt(one: Series, visit_number: int, way: _Way) -> tuple[Study, SeriesPrediction] | Dismissed:
@@ -402,13 +428,13 @@ def _attempt(one: Series, visit_number: int, way: _Way) -> tuple[Study, SeriesPr
         probabilities, seen = predict_series(visit, way.release.bundle, way.workspace, way.release.known, way.release.explanation)
     except BadCohort:
         return Dismissed("MISSING_INPUT", paths, one.series_uid)
-    seen["category"], seen["quantities"], seen["pattern_slices"] = _by_patterns(one, study, way)
+    seen["category"], seen["quantities"], seen["pattern_slices"] = _by_patterns(one, study, visit.series, way)
     kept = ("manufacturer", "kernel_class", "thickness_mm", "kvp", "position", "contrast")
     acquisition = {name: getattr(study.acquisition, name) for name in kept} | {"spacing_mm": list(study.spacing_mm), "slices": study.slices}
     return study, SeriesPrediction(visit.series, visit_number, acquisition, study.findings, study.features, probabilities=probabilities, **seen)
 
 
-def _by_patterns(one: Series, study: Study, way: _Way) -> tuple[dict[str, Any], dict[str, Any] | None, tuple[SeenSlice, ...]]:
+def _by_patterns(one: Series, study: Study, series: str, way: _Way) -> tuple[dict[str, Any], dict[str, Any] | None, tuple[SeenSlice, ...]]:
     """Return category, quantities and pictures of a series by the pattern map of the study as its source wants it prepared."""
     source = way.release.source
     if source is None:
@@ -419,6 +445,8 @@ def _by_patterns(one: Series, study: Study, way: _Way) -> tuple[dict[str, Any], 
         return {"category": None, "needs": f"a pattern map, which this series does not allow ({error.reason})"}, None, ()
     prepared = load(way.workspace / "cache" / own.cached).prepared
     category, quantities, labels = suggested(prepared, source)
+    if labels is not None:
+        way.keep_map(series, own.cached, labels)
     return category, quantities, () if labels is None else pattern_slices(prepared, labels)
 
 

@@ -1,27 +1,41 @@
-"""What `fedild predict --dicom` writes beside JSON and page: the lungs of the headline series as SEG, its numbers as SR."""
+"""What `fedild predict --dicom` writes beside JSON and page: lungs and pattern map of the headline series as SEG, its numbers as SR."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from client.cases.prepared import Prepared
-from client.dicom.results import Maker, Measured, on_slices, read_images, report, segment_names, segmentation
+from client.cases.volume import Volume
+from client.dicom.results import SERIES_PATTERNS, Maker, Measured, on_slices, read_images, report, segment_names, segmentation
 from client.dicom.scan import Series
+from client.pattern_pictures import PATTERN_COLOURS
 from client.prediction import SeriesPrediction
+from shared_models.core.arrays import Mask
 from shared_models.core.errors import BadStudy
 from shared_models.core.files import write_atomic
+from shared_models.taxonomy import PATTERN_CODES, PATTERNS
 
-SEG_NAME, SR_NAME = "segmentation.dcm", "report.dcm"
+SEG_NAME, SR_NAME, PATTERNS_NAME = "segmentation.dcm", "report.dcm", "patterns.dcm"
 UNITS = {"percent": "%", "hu": "[hnsf'U]", "l": "L", "ml": "mL", "g": "g"}
 """UCUM by the last part of a feature's name; anything else has the unit 1."""
 
 
 def write_results(
-    out: Path, one: Series, prepared: Prepared, said: SeriesPrediction, facts: dict[str, Any], change: dict[str, Any] | None = None
-) -> tuple[Path, Path]:
-    """Write both objects (0600) and return their paths. They carry the patient's name as the images do: they are for the hospital's own PACS.
+    out: Path,
+    one: Series,
+    prepared: Prepared,
+    said: SeriesPrediction,
+    facts: dict[str, Any],
+    change: dict[str, Any] | None = None,
+    mapped: tuple[Volume, Mask] | None = None,
+) -> tuple[Path, ...]:
+    """Write the objects (0600) and return their paths. They carry the patient's name as the images do: they are for the hospital's own PACS.
 
     Parameters
     ----------
@@ -35,6 +49,8 @@ def write_results(
         Of the release: ``experiment`` and ``bundle`` are written.
     change : dict, optional
         Since the visit before, as in ``prediction.json``.
+    mapped : (Volume, ndarray of uint8), optional
+        The pattern map: its grid, and codes of `PATTERNS` on it. Where it shows normal lung alone there is nothing to segment, and no file.
 
     Raises
     ------
@@ -48,11 +64,35 @@ def write_results(
     maker = Maker(str(facts["experiment"]), str(facts["bundle"]), version("fedild"))
     images = read_images([Path(part.path) for part in one.slices])
     found = segmentation(images, on_slices(prepared.mask, prepared.volume, images), segment_names(), maker)
-    objects = (found, report(images, found, outputs_of(said), measured_of(said, change), maker, said=statements_of(said)))
-    paths = (out / SEG_NAME, out / SR_NAME)
-    for path, written in zip(paths, objects, strict=True):
+    patterns = None if mapped is None else _patterns_of(images, *mapped, maker)
+    measured = measured_of(said, change) | ({} if mapped is None else volumes_of(*mapped))
+    told = report(images, found, outputs_of(said), measured, maker, patterns=patterns, said=statements_of(said))
+    objects = {SEG_NAME: found, PATTERNS_NAME: patterns, SR_NAME: told}
+    paths = {out / name: written for name, written in objects.items() if written is not None}
+    for path, written in paths.items():
         write_atomic(path, _bytes_of(written), mode=0o600)
-    return paths
+    return tuple(paths)
+
+
+def _patterns_of(images: Sequence[Any], grid: Volume, labels: Mask, maker: Maker) -> Any:
+    marked = on_slices(labels, grid, images)
+    if not np.any(marked):
+        return None
+    colours = {name: (int(hue[1:3], 16), int(hue[3:5], 16), int(hue[5:7], 16)) for name, (_, hue) in PATTERN_COLOURS.items()}
+    return segmentation(images, marked, segment_names(patterns=True), maker, series_number=SERIES_PATTERNS, colours=colours)
+
+
+def volumes_of(grid: Volume, labels: Mask) -> dict[str, list[Measured]]:
+    """Return the volume of each pattern that a map shows, in mL; each voxel counts to one pattern, as the segments do.
+
+    Examples
+    --------
+    >>> grid, labels = Volume(np.zeros((1, 2, 2), np.float32), (10.0, 10.0, 10.0)), np.array([[[1, 1], [0, 3]]], np.uint8)
+    >>> {name: one.value for name, (one,) in volumes_of(grid, labels).items()}
+    {'ggo': 2.0, 'honeycombing': 1.0}
+    """
+    counts, voxel_ml = np.bincount(labels.ravel(), minlength=len(PATTERNS)), math.prod(grid.spacing_mm) / 1000.0
+    return {name: [Measured("volume", float(counts[code]) * voxel_ml, "mL")] for name, code in PATTERN_CODES.items() if code and counts[code]}
 
 
 def outputs_of(said: SeriesPrediction) -> dict[str, float]:

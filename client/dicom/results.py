@@ -1,8 +1,8 @@
-"""What a prediction gives back to the PACS: a DICOM SEG of lungs and patterns, and an SR with its measurements, both for research only.
+"""What a prediction gives back to the PACS: a DICOM SEG of the lungs, one of the patterns, and an SR with their measurements, for research only.
 
 SEG: Segmentation IOD, PS3.3 A.51, BINARY, on the slices of the series itself. SR: Comprehensive 3D SR, PS3.3 A.35.13, after TID 1500
-"Measurement Report", PS3.16. Both are new series of the same study, say which program made them from which release, are unverified, and change
-nothing that is there. Codes are of SNOMED CT and UCUM where there is one; what a model calls a class has a code of ours, scheme 99FEDILD.
+"Measurement Report", PS3.16. Each is a new series of the same study, says which program made it from which release, is unverified, and changes
+nothing that is there. Codes are of DICOM, SNOMED CT and UCUM where there is one; what a model calls a class has a code of ours, scheme 99FEDILD.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from shared_models.bundle import NOTICE
 from shared_models.core.arrays import Mask
 from shared_models.core.errors import BadInput
 from shared_models.patterns import PATTERNS
+from shared_models.taxonomy import PATTERNS as TITLES
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
 
 SCHEME = "99FEDILD"
 MAKER, DEVICE = "FedILD", "FedILD predict"
-SERIES_SEG, SERIES_SR = 9801, 9802
+SERIES_SEG, SERIES_SR, SERIES_PATTERNS = 9801, 9802, 9803
 """Series numbers far from those of a scanner."""
 
 LUNG = ("39607008", "SCT", "Lung structure")
 LUNGS = {"right lung": ("3341006", "SCT", "Right lung"), "left lung": ("44029006", "SCT", "Left lung")}
 ORGAN, ABNORMAL = ("123037004", "SCT", "Anatomical Structure"), ("49755003", "SCT", "Morphologically Altered Structure")
 FINDINGS = {
-    "ggo": ("50196008", "SCT", "Ground glass opacity"),
+    "ggo": ("112120", "DCM", "Ground glass opacity"),
+    "reticulation": ("112113", "DCM", "Reticular pattern"),
+    "honeycombing": ("112106", "DCM", "Honeycomb pattern"),
+    "micronodules": ("112122", "DCM", "Micronodule"),
     "emphysema": ("87433001", "SCT", "Pulmonary emphysema"),
     "consolidation": ("95436008", "SCT", "Lung consolidation"),
 }
-"""Patterns that SNOMED CT has a code for; the others take one of ours."""
+"""Patterns that DICOM (PS3.16, CID 6102 "Chest Finding or Feature" and what it includes) or SNOMED CT has a code for; others take one of ours."""
 
 
 MAY_BE_EMPTY = (
@@ -134,7 +138,15 @@ def source_images(images: Sequence[Dataset]) -> list[Dataset]:
     return found
 
 
-def segmentation(images: Sequence[Dataset], labels: Mask, names: Mapping[int, str], maker: Maker) -> Segmentation:
+def segmentation(
+    images: Sequence[Dataset],
+    labels: Mask,
+    names: Mapping[int, str],
+    maker: Maker,
+    *,
+    series_number: int = SERIES_SEG,
+    colours: Mapping[str, tuple[int, int, int]] | None = None,
+) -> Segmentation:
     """Return a SEG with one segment for each label that is there.
 
     Parameters
@@ -147,6 +159,10 @@ def segmentation(images: Sequence[Dataset], labels: Mask, names: Mapping[int, st
         ``right lung``, ``left lung`` or the name of a pattern, for each label.
     maker : Maker
         Whose work it is.
+    series_number : int
+        Of the new series.
+    colours : mapping of str to (int, int, int), optional
+        Red, green and blue in which viewers are asked to show a segment, by the name of the label.
 
     Raises
     ------
@@ -154,6 +170,7 @@ def segmentation(images: Sequence[Dataset], labels: Mask, names: Mapping[int, st
         No label is there, or the shapes differ.
     """
     from highdicom import UID, AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
     from highdicom.seg import Segmentation, SegmentDescription
     from pydicom.sr.codedict import codes
 
@@ -170,13 +187,14 @@ def segmentation(images: Sequence[Dataset], labels: Mask, names: Mapping[int, st
         segments.append(
             SegmentDescription(
                 segment_number=place,
-                segment_label=names[number],
+                segment_label=title_of(names[number]),
                 segmented_property_category=category,
                 segmented_property_type=kind,
                 algorithm_type="AUTOMATIC",
                 algorithm_identification=who,
                 tracking_uid=UID(),
-                tracking_id=f"{names[number]}, {maker.digest[:16]}",
+                tracking_id=f"{title_of(names[number])}, {maker.digest[:16]}",
+                display_color=None if colours is None or names[number] not in colours else CIELabColor.from_rgb(*colours[names[number]]),
             )
         )
     renumbered = np.zeros(256, np.uint8)
@@ -189,7 +207,7 @@ def segmentation(images: Sequence[Dataset], labels: Mask, names: Mapping[int, st
             segmentation_type="BINARY",
             segment_descriptions=segments,
             series_instance_uid=UID(),
-            series_number=SERIES_SEG,
+            series_number=series_number,
             sop_instance_uid=UID(),
             instance_number=1,
             manufacturer=MAKER,
@@ -209,6 +227,7 @@ def report(
     measured: Mapping[str, Sequence[Measured]],
     maker: Maker,
     *,
+    patterns: Segmentation | None = None,
     said: Sequence[tuple[str, str]] = (),
 ) -> Comprehensive3DSR:
     """Return an SR: the probability of each class, and measurements of each segment or of the lungs as a whole.
@@ -218,13 +237,15 @@ def report(
     images : sequence of Dataset
         CT images that it is about.
     found : Segmentation, optional
-        Whose segments `measured` names; measurements of anything else stand for both lungs.
+        The lungs. Measurements of what is no segment stand for both lungs.
     probabilities : mapping of str to float
         Of the model's classes.
     measured : mapping of str to sequence of Measured
-        Name of a segment, or ``lungs``, to its numbers.
+        Name of a label, or ``lungs``, to its numbers.
     maker : Maker
         Whose work it is.
+    patterns : Segmentation, optional
+        The pattern map.
     said : sequence of (str, str)
         What is told in words beside the probabilities: question and answer.
     """
@@ -250,21 +271,23 @@ def report(
                 qualitative_evaluations=words or None,
             )
         )
-    numbers = {} if found is None else {str(item.SegmentLabel): int(item.SegmentNumber) for item in found.SegmentSequence}
+    made = [one for one in (found, patterns) if one is not None]
+    segments = {str(item.SegmentLabel): (one, int(item.SegmentNumber)) for one in made for item in one.SegmentSequence}
     for name, values in measured.items():
         items = [_measurement(_ours(one.name), one.value, one.unit) for one in values if np.isfinite(one.value)]
         if not items:
             continue
         tracking = hd.TrackingIdentifier(UID(), name)
-        if found is not None and name in numbers:
+        if title_of(name) in segments:
             _, kind = _property_of(name)
+            segment, number = segments[title_of(name)]
             groups.append(
                 hd.VolumetricROIMeasurementsAndQualitativeEvaluations(
                     tracking_identifier=tracking,
                     referenced_segment=hd.ReferencedSegment(
-                        sop_class_uid=found.SOPClassUID,
-                        sop_instance_uid=found.SOPInstanceUID,
-                        segment_number=numbers[name],
+                        sop_class_uid=segment.SOPClassUID,
+                        sop_instance_uid=segment.SOPInstanceUID,
+                        segment_number=number,
                         source_series=hd.SourceSeriesForSegmentation(images[0].SeriesInstanceUID),
                     ),
                     finding_type=kind,
@@ -287,7 +310,7 @@ def report(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return hd.Comprehensive3DSR(
-            evidence=[*source_images(images), *([found] if found is not None else [])],
+            evidence=[*source_images(images), *made],
             content=content,
             series_instance_uid=UID(),
             series_number=SERIES_SR,
@@ -300,10 +323,21 @@ def report(
         )
 
 
+def title_of(name: str) -> str:
+    """Return how a segment is called for readers: the lung's name, or the title of a pattern.
+
+    Examples
+    --------
+    >>> [title_of(name) for name in ("left lung", "ggo_reticulation")]
+    ['left lung', 'ground glass with reticulation']
+    """
+    return TITLES[name].title if name in TITLES else name.replace("_", " ")
+
+
 def _property_of(name: str) -> tuple[CodedConcept, CodedConcept]:
     if name in LUNGS:
         return _code(ORGAN), _code(LUNGS[name])
-    return _code(ABNORMAL), _code(FINDINGS[name]) if name in FINDINGS else _ours(name.replace("_", " "))
+    return _code(ABNORMAL), _code(FINDINGS[name]) if name in FINDINGS else _ours(title_of(name))
 
 
 def _measurement(name: CodedConcept, value: float, unit: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 import re
 import stat
 import tempfile
@@ -38,6 +39,7 @@ from shared_models.ensemble import Member, join
 from shared_models.experiment import Data, Evaluation, Experiment, Inputs, Preparation
 from shared_models.networks.segmentation import SEGMENTATION_NETWORKS
 from shared_models.phases import start_of
+from shared_models.taxonomy import PATTERNS
 from sim.phantom.patient import make_phantom
 from sim.scanner.dicom import Identity, write_series
 from sim.scanner.scanner import SCANNERS, scan
@@ -355,13 +357,23 @@ def test_the_category_needs_a_pattern_map(study: Path, tmp_path: Path) -> None:
     assert found["series"][0]["category"] == {"category": None, "needs": "a pattern map"} and "needs a pattern map" in page
 
 
-def test_a_network_of_patterns_gives_extents_and_a_category(study: Path, tmp_path: Path) -> None:
+def test_a_network_of_patterns_gives_extents_and_a_category(study: Path, phantom_study: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     knobs = Choice.model_validate({"name": "unet", "widths": [8, 12, 16]})
     network = pick(SEGMENTATION_NETWORKS, knobs, kind="network", get=lambda spec: spec.build)(1, 8)
     weights = {key: value.numpy() for key, value in network.state_dict().items()}
     digest = save_weights(tmp_path / "patterns.safetensors", weights, Normalisation(network=knobs, outputs=8, pixel_mm=6.5))
-    page = predict_study(study, bundle_of(tmp_path / "b"), tmp_path / "out", patterns=tmp_path / "patterns.safetensors").read_text()
+    out = tmp_path / "out"
+    page = predict_study(phantom_study, bundle_of(tmp_path / "b"), out, patterns=tmp_path / "patterns.safetensors", dicom=True).read_text()
+    found = segread(out / "patterns.dcm")
+    images = [pydicom.dcmread(path).SOPInstanceUID for path in sorted(phantom_study.rglob("*")) if path.is_file()]
+    marked = found.get_pixels_by_source_instance(images, combine_segments=True, assert_missing_frames_are_empty=True)
+    spacing_mm = json.loads((out / "prediction.json").read_text())["series"][0]["acquisition"]["spacing_mm"]
+    report, voxel_ml = str(pydicom.dcmread(out / "report.dcm").ContentSequence), math.prod(spacing_mm) / 1000
+    for item in found.SegmentSequence:  # its own release's patterns, each on as many voxels of the patient's images as the report says
+        assert item.SegmentLabel in {pattern.title for pattern in PATTERNS.values()} and item.RecommendedDisplayCIELabValue
+        assert f"{(marked == item.SegmentNumber).sum() * voxel_ml:.6g}" in report
+    assert stat.S_IMODE((out / "patterns.dcm").stat().st_mode) == 0o600
     (series,) = json.loads((tmp_path / "out" / "prediction.json").read_text())["series"]
     said = series["category"]
     assert said["needs"] is None and said["network"] == digest and set(said["extents"]) >= {"whole", "upper", "lower", "subpleural"}

@@ -15,7 +15,7 @@ from pydicom.dataset import FileDataset
 from client.cases.volume import Volume
 from client.dicom.header import read_headers
 from client.dicom.read import read_series
-from client.dicom.results import Maker, Measured, on_slices, report, segment_names, segmentation
+from client.dicom.results import Maker, Measured, on_slices, report, segment_names, segmentation, title_of
 from client.dicom.scan import group, list_files
 from shared_models.core.errors import BadInput
 from tests.client.dicom_factory import SeriesPlan, chest, dataset, write
@@ -39,6 +39,12 @@ def _labels(images: list[FileDataset]) -> np.ndarray:
     return labels
 
 
+def _patterns() -> np.ndarray:
+    labels = np.zeros((12, 48, 48), np.uint8)
+    labels[3:8, 10:24, 5:20] = np.random.default_rng(5).integers(0, len(segment_names(patterns=True)) + 1, (5, 14, 15))
+    return labels
+
+
 def test_every_voxel_of_a_segment_comes_back_where_it_was(tmp_path: Path) -> None:
     from highdicom.seg import segread
 
@@ -50,6 +56,31 @@ def test_every_voxel_of_a_segment_comes_back_where_it_was(tmp_path: Path) -> Non
     assert np.array_equal(back, labels)
     assert [item.SegmentLabel for item in read.SegmentSequence] == ["right lung", "left lung"]
     assert "esearch use only" in read.SeriesDescription and read.PatientID == images[0].PatientID
+
+
+def test_a_pattern_map_comes_back_with_codes_that_dicom_has_for_its_segments(tmp_path: Path) -> None:
+    from highdicom.seg import segread
+    from pydicom.sr._concepts_dict import concepts
+
+    images, names = _images(), segment_names(patterns=True)
+    labels = _patterns()
+    colours = {"ggo": (86, 180, 233)}
+    segmentation(images, labels, names, MAKER, series_number=9803, colours=colours).save_as(tmp_path / "seg.dcm")
+    read = segread(tmp_path / "seg.dcm")
+    assert (read.SeriesNumber, len(read.SegmentSequence)) == (9803, len(names))
+    order = [0, *sorted(names)]  # segments are numbered without gaps
+    wanted = [image.SOPInstanceUID for image in images]
+    back = read.get_pixels_by_source_instance(wanted, combine_segments=True, assert_missing_frames_are_empty=True)
+    assert np.array_equal(np.asarray(order)[back], labels)
+    assert [item.SegmentLabel for item in read.SegmentSequence] == [title_of(names[number]) for number in sorted(names)]
+    told = {item.SegmentLabel: item.SegmentedPropertyTypeCodeSequence[0] for item in read.SegmentSequence}
+    meanings = {code: meaning for entry in concepts["DCM"].values() for code, (meaning, _) in entry.items()}
+    listed = {label: kind for label, kind in told.items() if kind.CodingSchemeDesignator == "DCM"}
+    assert set(listed) == {"ground glass", "reticulation", "honeycombing", "micronodules"}
+    assert all(meanings[kind.CodeValue] == kind.CodeMeaning for kind in listed.values())
+    assert told["ground glass with reticulation"].CodingSchemeDesignator == "99FEDILD"
+    shown = {item.SegmentLabel: "RecommendedDisplayCIELabValue" in item for item in read.SegmentSequence}
+    assert shown["ground glass"] and not shown["emphysema"]
 
 
 def test_the_report_says_every_number_once_and_what_it_is_for(tmp_path: Path) -> None:
@@ -82,10 +113,15 @@ def test_a_validator_finds_no_error(tmp_path: Path) -> None:
     images = _images()
     found = segmentation(images, _labels(images), segment_names(), MAKER)
     found.save_as(tmp_path / "seg.dcm")
-    report(images, found, {"UIP": 0.7}, MEASURED, MAKER).save_as(tmp_path / "sr.dcm")
+    patterns = segmentation(images, _patterns(), segment_names(patterns=True), MAKER, colours={"ggo": (86, 180, 233)})
+    patterns.save_as(tmp_path / "patterns.dcm")
+    measured = MEASURED | {"ggo": [Measured("volume", 12.5, "mL")]}
+    told_of = report(images, found, {"UIP": 0.7}, measured, MAKER, patterns=patterns)
+    told_of.save_as(tmp_path / "sr.dcm")
+    assert str(patterns.SOPInstanceUID) in str(told_of.ContentSequence)  # the volume is of that segment
     program = shutil.which("dciodvfy", path=str(Path(sys.executable).parent))
     assert program is not None, "dicom3tools is one of the test dependencies"
-    for name in ("seg.dcm", "sr.dcm"):
+    for name in ("seg.dcm", "patterns.dcm", "sr.dcm"):
         told = subprocess.run([program, "-new", str(tmp_path / name)], capture_output=True, text=True)
         lines = (told.stdout + told.stderr).splitlines()
         assert any(line in ("Segmentation", "Comprehensive3DSR") for line in lines), lines

@@ -16,7 +16,7 @@ from highdicom.seg import Segmentation
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.dicom.results import Maker, Measured, report, segment_names, segmentation
+from client.dicom.results import SERIES_PATTERNS, Maker, Measured, report, segment_names, segmentation
 from client.dicom.scan import list_files
 from client.intake.fetch import Fetch
 from client.intake.receiver import receiver_of, receiving
@@ -201,21 +201,25 @@ def test_results_are_stored_queried_and_read_back(orthanc: Orthanc, originals: P
     labels = np.zeros((SLICES, int(images[0].Rows), int(images[0].Columns)), np.uint8)
     labels[10:20, 20:30, 10:25] = 1
     maker = Maker("fibrosis", "cd" * 32, "0.1.0")
-    made = {"SEG": segmentation(images, labels, segment_names(), maker)}
-    made["SR"] = report(images, made["SEG"], {"UIP": 0.7}, {"right lung": [Measured("Volume", 2100.5, "mL")]}, maker)
+    lungs = segmentation(images, labels, segment_names(), maker)
+    marked = np.where(labels > 0, np.arange(labels.shape[2]) % 3, 0).astype(np.uint8)  # ground glass and reticulation
+    patterns = segmentation(images, marked, segment_names(patterns=True), maker, series_number=SERIES_PATTERNS)
+    measured = {"right lung": [Measured("Volume", 2100.5, "mL")], "ggo": [Measured("volume", 12.25, "mL")]}
+    told = report(images, lungs, {"UIP": 0.7}, measured, maker, patterns=patterns)
+    made = {"lungs": (lungs, labels), "patterns": (patterns, marked), "SR": (told, None)}
     (tmp_path / "results").mkdir()
-    for name, one in made.items():
+    for name, (one, _) in made.items():
         one.save_as(tmp_path / "results" / f"{name}.dcm", enforce_file_format=True)
     assert store(orthanc.dicom, tmp_path / "results") == 0
-    for name, one in made.items():
-        query = {"Level": "Instance", "Query": {"PatientID": "Doe-0007", "StudyInstanceUID": "1.2.9.1", "Modality": name}}
+    for one, held in made.values():
+        query = {"Level": "Instance", "Query": {"PatientID": "Doe-0007", "Modality": one.Modality, "SeriesInstanceUID": one.SeriesInstanceUID}}
         (found,) = json.loads(orthanc.ask("/tools/find", json.dumps(query).encode()))
         back = pydicom.dcmread(io.BytesIO(orthanc.ask(f"/instances/{found}/file")))
         assert back.SOPInstanceUID == one.SOPInstanceUID and back.StudyInstanceUID == "1.2.9.1"
-        if name == "SEG":
+        if held is not None:
             read = Segmentation.from_dataset(back)
             wanted = [image.SOPInstanceUID for image in images]
             frames = read.get_pixels_by_source_instance(wanted, combine_segments=True, assert_missing_frames_are_empty=True)
-            assert np.array_equal(frames, labels)
+            assert np.array_equal(frames, held)
         else:
-            assert "2100.5" in str(back.ContentSequence)
+            assert all(word in str(back.ContentSequence) for word in ("2100.5", "12.25", patterns.SOPInstanceUID))
