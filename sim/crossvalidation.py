@@ -48,7 +48,7 @@ def cross_validate(run: Run, settings: Patches, data: Path | None, progress: Pro
         for fold in range(count):
             here = out / f"fold-{fold}"
             with run.clock.phase("spread"):
-                sites, test = spread(experiment, settings, hu, label, fold_of == fold, here, seed=experiment.seed + fold)
+                sites, test = spread(experiment, settings, hu, label, fold_of == fold, here, seed=experiment.seed + fold, patients=patients)
             part = Run(experiment, here, run.backend, run.ray_address, run.cores, run.clock)
             with run.clock.phase("federate"):
                 federate(part, sites, here / "federation", pool, progress)
@@ -103,47 +103,57 @@ def stratified_folds(hu: np.ndarray, label: np.ndarray, count: int, *, seed: int
     """
     keys = groups if groups is not None else np.array([patch.tobytes().hex()[:4096] for patch in hu])
     generator = np.random.default_rng(seed)
-    folds = np.empty(len(hu), int)
+    folds = np.full(len(hu), -1)
     turn = 0
     for name in sorted(set(label.tolist())):
         unique = sorted({keys[i] for i in np.flatnonzero(label == name)})
         for position in generator.permutation(len(unique)):
-            members = (keys == unique[position]) & (label == name)
-            folds[members] = turn % count
-            turn += 1
+            members = keys == unique[position]  # of every class: a patient has healthy lung beside disease
+            if (folds[members] < 0).all():
+                folds[members] = turn % count
+                turn += 1
     return folds
 
 
 def spread(
-    experiment: Experiment, settings: Patches, hu: np.ndarray, label: np.ndarray, held: np.ndarray, folder: Path, *, seed: int
+    experiment: Experiment,
+    settings: Patches,
+    hu: np.ndarray,
+    label: np.ndarray,
+    held: np.ndarray,
+    folder: Path,
+    *,
+    seed: int,
+    patients: np.ndarray | None = None,
 ) -> tuple[list[Path], Path]:
     """Write the sites and the held-out fold as patch files with site TOMLs; return the sites' TOMLs and the held-out one's.
 
     For every class the share of each site is drawn from a Dirichlet distribution with the experiment's alpha (Hsu et al., 2019), drawn
-    again until every site has at least as many patches as a site needs to take part.
+    again until every site has at least as many patches as a site needs to take part. Where `patients` says whose each patch is, a patient is at
+    one site with all patches; a patient of several classes is dealt with the first of them.
     """
-    generator = np.random.default_rng(seed)
+    generator, whose = np.random.default_rng(seed), np.arange(len(hu)) if patients is None else patients
     for _ in range(1000):
         site_of = np.full(len(hu), -1)
         for name in sorted(set(label.tolist())):
-            members = generator.permutation(np.flatnonzero((label == name) & ~held))
+            members = generator.permutation(np.unique(whose[(label == name) & ~held & (site_of < 0)]))
             shares = generator.dirichlet(np.full(settings.sites, settings.alpha))
             cuts = np.round(np.cumsum(shares)[:-1] * len(members)).astype(int)
             for site, part in enumerate(np.split(members, cuts)):
-                site_of[part] = site
+                site_of[np.isin(whose, part) & ~held] = site
         if np.bincount(site_of[site_of >= 0], minlength=settings.sites).min() >= 20:
             break
     else:
         raise BadInput("every site must get at least 20 patches", value=settings.alpha, remedy="fewer sites or a larger alpha")
-    tomls = []
-    for site in range(settings.sites):
-        tomls.append(_write_site(folder / "sites" / f"site{site + 1}", f"site{site + 1}", hu[site_of == site], label[site_of == site]))
-    return tomls, _write_site(folder / "held_out", "held_out", hu[held], label[held])
+    columns = {"hu": hu.astype(np.int16), "label": label} | ({} if patients is None else {"patient": patients})
+    parts = {f"site{site + 1}": site_of == site for site in range(settings.sites)}
+    tomls = [_write_site(folder / "sites" / name, name, {key: of[part] for key, of in columns.items()}) for name, part in parts.items()]
+    return tomls, _write_site(folder / "held_out", "held_out", {key: of[held] for key, of in columns.items()})
 
 
-def _write_site(folder: Path, name: str, hu: np.ndarray, label: np.ndarray) -> Path:
+def _write_site(folder: Path, name: str, columns: dict[str, np.ndarray]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "patches.npz", hu=hu.astype(np.int16), label=label)
+    np.savez_compressed(folder / "patches.npz", **columns)  # type: ignore[arg-type]
     write_atomic(folder / "site.toml", f'[site]\nname = "{name}"\npatches = "patches.npz"\n'.encode(), durable=False)
     return folder / "site.toml"
 

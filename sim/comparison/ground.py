@@ -93,7 +93,8 @@ def _patches(experiment: Experiment, settings: Patches, folder: Path, *, data: P
     fold_of = stratified_folds(hu, label, count, seed=experiment.seed, groups=patients)
     folds = []
     for number in range(count):
-        train, test = spread(experiment, settings, hu, label, fold_of == number, folder / f"fold-{number}", seed=experiment.seed + number)
+        held, here = fold_of == number, folder / f"fold-{number}"
+        train, test = spread(experiment, settings, hu, label, held, here, seed=experiment.seed + number, patients=patients)
         folds.append(Fold(f"fold-{number}", tuple(train), (Test(f"fold {number + 1}", test, "all"),), _homes(experiment, tuple(train))))
     return folds
 

@@ -24,9 +24,9 @@ from shared_models.core.state import digest
 from shared_models.experiment import Experiment
 from shared_models.run_record import added, read_record, verify
 from sim.cli import app
-from sim.crossvalidation import stratified_folds
+from sim.crossvalidation import spread, stratified_folds
 from sim.evaluation import evaluate
-from sim.settings import simulation_of
+from sim.settings import Patches, simulation_of
 from sim.simulation import simulate
 
 TINY = """
@@ -264,6 +264,38 @@ def test_folds_keep_duplicates_together_and_classes_even() -> None:
     for name in "abc":
         counts = np.bincount(folds[label == name], minlength=5)
         assert counts.max() - counts.min() <= 2
+
+
+def patients_of_patches(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Patches whose texture is their patient's and says nothing of their class; every patient has patches of two classes."""
+    generator = np.random.default_rng(seed)
+    patients, level = np.repeat(np.arange(24), 10), generator.normal(-800, 60, 24).round()
+    label = np.where(generator.permuted(np.tile(np.arange(10) < 2, (24, 1)), axis=1).ravel() != (patients % 2 == 0), "a", "b")
+    hu = (level[patients, None, None] + generator.normal(0, 1, (240, 3, 3))).astype(np.int16)
+    return hu, label, np.char.add("p", patients.astype(str))
+
+
+def test_a_patient_is_on_one_side_at_one_site_and_slices_dealt_at_random_would_flatter(tmp_path: Path) -> None:
+    hu, label, patients = patients_of_patches(0)
+    flat = hu.reshape(len(hu), -1).astype(float)
+    nearest = np.abs(flat[:, None] - flat[None]).sum(2)
+
+    def right(folds: np.ndarray) -> float:
+        away = np.where(folds[:, None] == folds[None], np.inf, nearest)
+        return float((label[away.argmin(1)] == label).mean())
+
+    folds = stratified_folds(hu, label, 4, seed=0, groups=patients)
+    assert all(len(set(folds[patients == one])) == 1 for one in set(patients))
+    assert np.ptp(np.bincount(folds, minlength=4)) <= 20
+    assert right(stratified_folds(hu, label, 4, seed=0)) > right(folds) + 0.1, "patches of a known patient give the class away"
+
+    (tmp_path / "squares.toml").write_text(PATCHES)
+    experiment = Experiment.load(tmp_path / "squares.toml")
+    settings = simulation_of(experiment)
+    assert isinstance(settings, Patches)
+    tomls, test = spread(experiment, settings, hu, label, folds == 0, tmp_path, seed=0, patients=patients)
+    seen = [set(np.load(toml.parent / "patches.npz")["patient"].tolist()) for toml in (*tomls, test)]
+    assert sum(map(len, seen)) == len(set.union(*seen)) == 24
 
 
 def test_missing_real_data_and_a_missing_simulation_are_named(tmp_path: Path) -> None:
