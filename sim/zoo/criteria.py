@@ -129,6 +129,19 @@ def on_disease(method: str, least: float = 1.5) -> Criterion:
     return Criterion(f"{method}: map inside planted disease over outside, median", lambda ran: located(ran, method)["mass_ratio"], least=least)
 
 
+def points(method: str) -> tuple[Criterion, Criterion]:
+    """Tell the pointing game on planted disease, with what pointing anywhere would reach, and whether the answer hangs on hot places first."""
+    return (
+        Criterion(f"{method}: hottest place in planted disease minus share of the lungs that is diseased", lambda ran: _over_anywhere(ran, method)),
+        Criterion(f"{method}: probability with hot places put in first minus taken out first, median", lambda ran: located(ran, method)["faithful"]),
+    )
+
+
+def _over_anywhere(ran: Ran, method: str) -> float | None:
+    found = located(ran, method)
+    return None if found["pointed"] is None or found["diseased"] is None else found["pointed"] - found["diseased"]
+
+
 def learnt(method: str, most: float = 0.5) -> Criterion:
     """Ask that a network with random weights gives other maps (Adebayo et al., NeurIPS 2018)."""
     return Criterion(f"{method}: rank correlation with maps of random weights", lambda ran: located(ran, method)["alike"], most=most)

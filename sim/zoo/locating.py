@@ -19,6 +19,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, write_json
 from shared_models.explanations import EXPLANATIONS
+from shared_models.explanations.faithful import deletion_and_insertion, pointed
 from shared_models.explanations.sanity import alike, mass_ratio, randomised
 from sim.hospital.key import phantom_secret
 from sim.zoo.ran import Ran
@@ -29,7 +30,7 @@ DRAWS = 3
 
 @dataclass(frozen=True)
 class Planted:
-    """An unseen patient: the record as the model reads it, planted disease and lung as masks over the record's own pixels."""
+    """An unseen patient: the record as the model reads it, planted disease and lung as masks of the shape of a map of it."""
 
     record: np.ndarray
     disease: np.ndarray
@@ -44,12 +45,15 @@ def located(ran: Ran, method: str) -> dict[str, float | None]:
     dict
         ``mass_ratio``: mean of the map inside planted disease over its mean in the rest of the lungs, median over patients; 1 is no better than
         looking anywhere. ``by_chance``: the same of networks with random weights. ``alike``: mean rank correlation of the map with theirs.
+        ``pointed``: share of patients whose hottest place in the lungs is planted disease; ``diseased``: the share that pointing anywhere would
+        reach. ``faithful``: probability of the class while the hottest places are put in first, less that while they are taken out first, median.
         All None without patients to look at.
     """
     note = ran.folder / f"located-{method}.json"
-    if note.exists():
-        return read_json(note)
+    if note.exists() and "pointed" in (found := read_json(note)):
+        return found
     bundle, ratios, chance, likeness = load_bundle(ran.folder / "bundle"), [], [], []
+    hits, shares, faithful = [], [], []
     explain = EXPLANATIONS[method].function
     for patient in planted(ran):
         subject = subject_of(bundle, patient.record)
@@ -58,6 +62,10 @@ def located(ran: Ran, method: str) -> dict[str, float | None]:
         label = int(subject.predict(patient.record[None])[0].argmax())
         heat = explain(subject, label)
         ratios.append(mass_ratio(heat, patient.disease, patient.lung))
+        hits.append(pointed(heat, patient.disease, patient.lung))
+        shares.append(patient.disease[patient.lung].mean())
+        areas = deletion_and_insertion(subject, label, heat)
+        faithful.append(areas.insertion - areas.deletion)
         for seed in range(DRAWS):
             other = explain(replace(subject, network=randomised(subject.network, seed=seed)), label)
             chance.append(mass_ratio(other, patient.disease, patient.lung))
@@ -66,6 +74,9 @@ def located(ran: Ran, method: str) -> dict[str, float | None]:
         "mass_ratio": float(np.median(ratios)) if ratios else None,
         "by_chance": float(np.median(chance)) if chance else None,
         "alike": float(np.mean(likeness)) if likeness else None,
+        "pointed": float(np.mean(hits)) if hits else None,
+        "diseased": float(np.mean(shares)) if shares else None,
+        "faithful": float(np.median(faithful)) if faithful else None,
     }
     write_json(note, found, durable=False)
     return found

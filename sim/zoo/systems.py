@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sim.experiments import shipped
 from sim.zoo.ablations import place_matters, pretraining_helps, without
 from sim.zoo.attenuation import over_attenuation
-from sim.zoo.criteria import Criterion, beside, learnt, metric, on_disease, over, over_density, told
+from sim.zoo.criteria import Criterion, beside, learnt, metric, on_disease, over, over_density, points, told
 from sim.zoo.generated import DRAWN, cleaner
 from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, lungs_found
 from sim.zoo.prognosis import near_planted, planted_ratio
@@ -45,7 +45,7 @@ SMOOTHING = (
 )
 """S14: smoothing lowers the calibration error and costs less than 0.01 of AUROC."""
 
-CAM = (on_disease("grad_cam"), learnt("grad_cam"))
+CAM = (on_disease("grad_cam"), learnt("grad_cam"), *points("grad_cam"))
 """S14: an activation map, for which its recipe keeps a last map of 4 x 4 x 4 places."""
 
 STAGES = (
@@ -79,7 +79,7 @@ PLACES = (
 
 SYSTEMS: dict[str, System] = {
     "mufinet": System("4 patterns, slices", (over_density(0.0),)),
-    "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), on_disease("grad_cam"), learnt("grad_cam"))),
+    "pmff_net": System("4 patterns, slices", (metric("auroc_macro", 0.95), metric("accuracy", 0.85), *CAM)),
     "vit_ild": System("4 diseases, slices", (place_matters(), *ATTENTION)),
     "attention_cnn": System("4 patterns, slices", (over_density(0.0),)),
     "vgg": System("3 patterns, slices", (metric("accuracy", 0.85),)),

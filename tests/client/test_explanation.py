@@ -19,6 +19,7 @@ from shared_models.core.choices import Choice
 from shared_models.core.errors import BadInput
 from shared_models.experiment import Data, Experiment, Inputs, Train
 from shared_models.explanations import EXPLANATIONS
+from shared_models.explanations.faithful import deletion_and_insertion, pointed
 from shared_models.explanations.sanity import alike, mass_ratio, randomised
 from sim.phantom.patient import make_phantom
 
@@ -76,12 +77,15 @@ def new() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 def test_the_map_lies_on_planted_disease_and_a_random_network_has_another(
     trained: Bundle, new: list[tuple[np.ndarray, np.ndarray, np.ndarray]], name: str, least: float
 ) -> None:
-    ratios, likeness, by_chance = [], [], []
+    ratios, likeness, by_chance, hits, gains = [], [], [], [], []
     for bag, disease, lung in new:
         subject = subject_of(trained, bag)
         assert subject.network is not None and subject.scores(bag[None], 1)[0] > 0, "the patient is told rightly"
         heat = EXPLANATIONS[name].function(subject, 1)
         ratios.append(mass_ratio(heat, disease, lung))
+        hits.append(pointed(heat, disease, lung) - disease[lung].mean())
+        areas = deletion_and_insertion(subject, 1, heat, steps=8)
+        gains.append(areas.insertion - areas.deletion)
         for seed in range(3):
             other = EXPLANATIONS[name].function(replace(subject, network=randomised(subject.network, seed=seed)), 1)
             likeness.append(alike(heat, other))
@@ -89,6 +93,8 @@ def test_the_map_lies_on_planted_disease_and_a_random_network_has_another(
     assert np.mean(ratios) >= least, np.round(ratios, 2)
     assert np.mean(ratios) > np.mean(by_chance) + 0.3 or name == "integrated_gradients"  # gradients times values follow the values
     assert np.mean(likeness) < 0.5, np.round(likeness, 2)
+    assert np.mean(hits) > 0, np.round(hits, 2)
+    assert np.mean(gains) > 0, np.round(gains, 2)
 
 
 def test_explain_chooses_what_applies_and_says_how_alike_chance_is(trained: Bundle, new: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:

@@ -16,6 +16,7 @@ from shared_models.core.choices import Choice, knobs_of, pick
 from shared_models.core.errors import BadChoice, BadInput, FedILDError
 from shared_models.explanations import EXPLANATIONS, applicable
 from shared_models.explanations.attention import rollout
+from shared_models.explanations.faithful import deletion_and_insertion, pointed
 from shared_models.explanations.sanity import alike, mass_ratio, randomised
 from shared_models.explanations.shapley import shapley
 from shared_models.explanations.subject import Subject
@@ -277,6 +278,33 @@ def test_alike_and_mass_ratio() -> None:
     assert mass_ratio(heat, inside, np.ones(4, bool)) == 2.0
     with pytest.raises(BadInput, match="outside"):
         mass_ratio(heat, inside, inside)
+
+
+def test_the_hottest_place_in_the_lungs_is_the_one_that_points() -> None:
+    heat, inside, lungs = np.array([1.0, 2.0, 2.0, 7.0]), np.array([False, True, False, True]), np.array([True, True, True, False])
+    assert pointed(heat, inside, lungs) == 0.5, "of two hottest places one lies outside"
+    assert pointed(heat, inside, np.array([True, True, False, False])) == 1 and pointed(-heat, inside, lungs) == 0
+    with pytest.raises(BadInput, match="look at"):
+        pointed(heat, inside, np.zeros(4, bool))
+
+
+def test_what_the_answer_hangs_on_first_is_worth_most() -> None:
+    weights = np.array([4.0, 0.0, 2.0, 1.0])
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        told = x @ weights / weights.sum()
+        return np.column_stack([1 - told, told])
+
+    one = Subject(np.ones(4), "table", predict, background=np.zeros(4))
+    by_hand = [4 / 7, 6 / 7, 1.0, 1.0]  # what is in after each of four places, most important first
+    best = deletion_and_insertion(one, 1, weights, steps=4)
+    assert best.insertion == pytest.approx((sum(by_hand) - 0.5) / 4)
+    assert best.deletion == pytest.approx(1 - best.insertion)
+    for order in (-weights, np.arange(4.0), np.zeros(4)):
+        other = deletion_and_insertion(one, 1, order, steps=4)
+        assert other.insertion < best.insertion and other.deletion > best.deletion
+    with pytest.raises(BadInput, match="shape"):
+        deletion_and_insertion(one, 1, np.zeros(3))
 
 
 def test_knobs_are_bounded() -> None:
