@@ -422,6 +422,14 @@ def evaluate(
     typer.echo(judge(run, bundle=bundle, leave_one_site_out=leave_one_site_out, processes=processes, quiet=quiet))
 
 
+@app.command(epilog="Example: fedild readers study.csv")
+def readers(study: Annotated[Path, typer.Argument(help="CSV table, a line a patient: patient, truth, model, and each reader.")]) -> None:
+    """Compare a model's calls with those of readers of the same patients: accuracy with intervals, and exact paired tests."""
+    from sim.reader_study import lines_of, read_study
+
+    typer.echo("\n".join(lines_of(read_study(study))))
+
+
 @app.command(epilog="Example: fedild checklists runs/demo")
 def checklists(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Fill TRIPOD+AI, CLAIM and a data sheet of each site in from a run; what the run does not know is said to be unknown."""
