@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 REAL_DATA ?= $(FEDILD_REAL_DATA)
 
-.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict bench-coverage docs docs-check clean
+.PHONY: help setup demo demo-seeds federation-demo chaos soak test test-deployment test-zoo check bench bench-ct bench-federation bench-privacy bench-strategies bench-survival bench-hostile heart-table privacy-table zoo zoo-patches audit lock sbom wheel bench-aggregate bench-gpu bench-predict bench-coverage bench-fusion bench-adaptation bench-pattern-maps docs docs-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -92,6 +92,15 @@ heart-table: .venv/ready ## the published table of the heart data (needs REAL_DA
 
 bench-strategies: .venv/ready ## where strategies matter: phantoms under label skew and scanner shift, all methods on real patches (needs REAL_DATA)
 	FEDILD_REAL_DATA=$(REAL_DATA) $(BIN)/python -m bench.strategies
+
+bench-fusion: .venv/ready ## radiomics and attention network: each alone, fused in two ways; particle swarm beside random search (3 seeds on phantoms)
+	$(BIN)/python -m bench.fusion_arms
+
+bench-adaptation: .venv/ready ## pretraining against drawn weights with a tenth of the labels; LoRA and head alone against the whole network
+	$(BIN)/python -m bench.adaptation
+
+bench-pattern-maps: .venv/ready ## the published patch network as a sliding window over unseen phantoms: how much of each planted pattern it calls so
+	$(BIN)/python -m bench.pattern_maps
 
 bench-gpu: .venv/ready ## on a machine with a CUDA device: step time, peak memory and mixed precision of every system, and sites that share the card
 	$(BIN)/python -m bench.gpu

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import deployment, federation, gpu, heart_table, processes, rig, seeds, strategies
+from bench import deployment, federation, gpu, heart_table, processes, rig, seeds, strategies, zoo_patches
 from bench.relay import Crossed, Relay
 from bench.timing import Arm, against, in_turns, ratios
 from shared_models.catalogue import initial_state
@@ -40,8 +40,11 @@ ROOT = Path(__file__).parents[1]
         ("ct", ("series / raw bytes", "plain / ours", "peak MB", "Dice of the lung masks", "studies a minute")),
         ("secure_sum", ("masking, s a site", "of the plain round", "one step")),
         ("seeds", ("federated", "alone, mean", "pooled")),
-        pytest.param("zoo_patches", ("mean recall", "attention_cnn", "MB a round"), marks=pytest.mark.zoo),
+        pytest.param("zoo_patches", ("mean recall", "attention_cnn", "forest", "MB a round"), marks=pytest.mark.zoo),
         pytest.param("generation", ("drawn share", "another scanner", "enhanced", "gain"), marks=pytest.mark.zoo),
+        pytest.param("fusion_arms", ("late mean", "concat", "loss, random search"), marks=pytest.mark.zoo),
+        pytest.param("adaptation", ("pretrained, LoRA", "scratch, whole", "kB a round"), marks=pytest.mark.zoo),
+        pytest.param("pattern_maps", ("macro F1", "honeycombing", "called so"), marks=pytest.mark.zoo),
         pytest.param("gpu", ("ms a step", "attention_cnn", "peak MB"), marks=pytest.mark.zoo),
         pytest.param("predict", ("where the seconds go", "segmenting", "explanation", "peak MB"), marks=pytest.mark.zoo),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
@@ -70,6 +73,15 @@ def test_the_bench_of_gpus_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["gpu"])
     with pytest.raises(SystemExit, match="E_DEVICE: this bench needs a CUDA device"):
         gpu.main()
+
+
+def test_systems_that_vote_are_matched_by_patch(tmp_path: Path) -> None:
+    said = {"one": ([0, 1], [[0.9, 0.1], [0.6, 0.4]], ["a", "b"]), "other": ([1, 0], [[0.1, 0.9], [0.8, 0.2]], ["b", "a"])}
+    for name, answer in said.items():
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "predictions.json", {"fold 1": list(answer)})
+    assert zoo_patches.united(("x", "y"), [tmp_path / "one"])[0] == 0.5
+    assert zoo_patches.united(("x", "y"), [tmp_path / "one", tmp_path / "other"]) == (1.0, 1.0, "1.000 - 1.000")
 
 
 def test_arms_run_in_turns_and_each_in_its_own_process(tmp_path: Path) -> None:
