@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resnet18(
-    inputs: int, outputs: int, *, width: Annotated[int, Field(ge=4, le=128)] = 64, map_stride: Annotated[int, Field(ge=8, le=32)] = 32
+    inputs: int, outputs: int, *, width: Annotated[int, Field(ge=4, le=128)] = 64, map_stride: Annotated[int, Field(ge=4, le=32)] = 32
 ) -> nn.Module:
     """Build ResNet-18 over volumes (n, inputs, z, y, x): four stages of two basic blocks.
 
@@ -26,14 +26,14 @@ def resnet18(
     width : int
         Channels of the first stage; each later stage doubles them (64 is the published net).
     map_stride : int
-        Voxels of the input that one place of the last map stands for along each axis: 32 as published; 16 or 8 leave out the last strides, so that a
+        Voxels of the input that one place of the last map stands for along each axis: 32 as published; 16, 8 or 4 leave out the last strides, so that a
         small volume keeps a map on which an activation map can be drawn (output stride: Chen et al., DeepLab v3, arXiv 1706.05587, without
         their dilation).
 
     Raises
     ------
     BadChoice
-        A `map_stride` other than 8, 16 and 32.
+        A `map_stride` other than 4, 8, 16 and 32.
 
     Examples
     --------
@@ -43,8 +43,8 @@ def resnet18(
     >>> resnet18(1, 5, width=4, map_stride=8).layer4(torch.zeros(1, 16, 4, 4, 4)).shape
     torch.Size([1, 32, 4, 4, 4])
     """
-    if map_stride not in (8, 16, 32):
-        raise BadChoice("model.map_stride is 8, 16 or 32", value=map_stride)
+    if map_stride not in (4, 8, 16, 32):
+        raise BadChoice("model.map_stride is 4, 8, 16 or 32", value=map_stride)
     from monai.networks.nets.resnet import ResNet, ResNetBlock
     from torch import nn
 
@@ -52,7 +52,7 @@ def resnet18(
 
     planes = [width, 2 * width, 4 * width, 8 * width]
     net = ResNet(ResNetBlock, [2, 2, 2, 2], planes, spatial_dims=3, n_input_channels=inputs, num_classes=outputs, conv1_t_size=7, conv1_t_stride=2)
-    for name in {32: (), 16: ("layer4",), 8: ("layer3", "layer4")}[map_stride]:
+    for name in {32: (), 16: ("layer4",), 8: ("layer3", "layer4"), 4: ("layer2", "layer3", "layer4")}[map_stride]:
         for layer in net.get_submodule(name).modules():
             if isinstance(layer, nn.Conv3d) and layer.stride == (2, 2, 2):
                 layer.stride = (1, 1, 1)

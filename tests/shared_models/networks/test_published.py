@@ -148,7 +148,7 @@ class TestTransformer:
             build(Choice.model_validate({"name": "vit", "width": 16, "heads": 3}), inputs=1, outputs=2)
 
 
-@pytest.mark.parametrize(("stride", "side"), [(32, 2), (16, 4), (8, 8)])
+@pytest.mark.parametrize(("stride", "side"), [(32, 2), (16, 4), (8, 8), (4, 16)])
 def test_a_network_of_volumes_keeps_a_map_of_the_size_that_is_asked_for_and_its_weights(stride: int, side: int) -> None:
     choice = {"name": "resnet18", "width": 4}
     published = build(Choice.model_validate(choice), inputs=1, outputs=2)
@@ -159,5 +159,5 @@ def test_a_network_of_volumes_keeps_a_map_of_the_size_that_is_asked_for_and_its_
     with torch.device("meta"), torch.inference_mode():
         network.to("meta")(torch.zeros(1, 1, 64, 64, 64))
     assert held == [(1, 32, side, side, side)]
-    with pytest.raises(BadChoice, match="map_stride is 8, 16 or 32"):
+    with pytest.raises(BadChoice, match="map_stride is 4, 8, 16 or 32"):
         build(Choice.model_validate({**choice, "map_stride": 12}), inputs=1, outputs=2)
