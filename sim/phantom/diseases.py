@@ -78,8 +78,10 @@ CLASSES: dict[str, Disease] = {
     ),
     "basal_ggo": Disease({"ggo": (8, 20)}, {"ggo": Placement(basal=2.0)}),
     "apical_ggo": Disease({"ggo": (8, 20)}, {"ggo": Placement(upper=2.0)}),
-    "subpleural_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(subpleural=2.0, subpleural_mm=10, clear_mm=14, patchy=0.3, blob_mm=(12.0, 14.0))}),
-    "central_ggo": Disease({"ggo": (10, 25)}, {"ggo": Placement(clear_mm=22, patchy=0.3, blob_mm=(12.0, 14.0))}),
+    "subpleural_ggo": Disease(
+        {"ggo": (4, 9)}, {"ggo": Placement(subpleural=3.0, subpleural_mm=10, clear_mm=12, patchy=0.3, blob_mm=(6.0, 11.0), apart=True)}
+    ),
+    "central_ggo": Disease({"ggo": (4, 9)}, {"ggo": Placement(clear_mm=22, patchy=0.3, blob_mm=(6.0, 11.0), apart=True)}),
 }
 """Every class: mixes and distributions after the 2018/2022 ATS/ERS/JRS/ALAT guideline on IPF and the glossary of the Fleischner Society.
 

@@ -179,7 +179,7 @@ def _place(
         patches = body.gather(gaussian_field(rng, spot.patch_mm, body.axes_mm, REGION_MM))
         scores = score(spot, body, pleura_mm, patches)
         free = lung & (labels == 0)
-        chosen = balls(scores, free, count, body, spot.blob_mm, rng) if spot.blob_mm else best(scores, free, count)
+        chosen = balls(scores, free, count, body, spot.blob_mm, rng, apart=spot.apart) if spot.blob_mm else best(scores, free, count)
         if name == "mosaic":
             trapped = chosen
         else:

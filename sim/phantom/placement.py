@@ -37,6 +37,8 @@ class Placement:
         Weight and size of a random field that makes patches.
     blob_mm : tuple of float, optional
         Radii of balls: the pattern comes as separate balls (nodules, holes) whose centres follow the score.
+    apart : bool
+        All balls of a patient have one size, and none touches another one.
     """
 
     subpleural: float = 0.0
@@ -50,6 +52,7 @@ class Placement:
     patchy: float = 0.5
     patch_mm: float = 12.0
     blob_mm: tuple[float, float] | None = None
+    apart: bool = False
 
 
 def score(where: Placement, body: Template, pleura_mm: np.ndarray, patches: np.ndarray) -> Floats:
@@ -98,7 +101,16 @@ def best(scores: np.ndarray, free: np.ndarray, count: int) -> np.ndarray:
     return np.sort(where[np.argpartition(-scores[where], count - 1)[:count]])
 
 
-def balls(scores: np.ndarray, free: np.ndarray, count: int, body: Template, radii_mm: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+def balls(
+    scores: np.ndarray,
+    free: np.ndarray,
+    count: int,
+    body: Template,
+    radii_mm: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    apart: bool = False,
+) -> np.ndarray:
     """Return the indices of `count` free voxels as balls, filled one after another.
 
     Centres are drawn with probability proportional to ``exp(3 score)`` (by the Gumbel trick: the largest of score plus noise), so their order, and
@@ -116,12 +128,16 @@ def balls(scores: np.ndarray, free: np.ndarray, count: int, body: Template, radi
         Smallest and largest radius.
     rng : Generator
         Source of centres and radii.
+    apart : bool
+        One radius for the whole patient, and no ball that touches an earlier one while there is room: how much of the pattern is border, and so
+        blurred by a scanner, then depends on the patient and not on where the balls lie.
     """
     _check_room(count, int(free.sum()))
     if count == 0:
         return np.flatnonzero(free)[:0]
     keys = 3.0 * scores + rng.gumbel(size=len(scores)).astype(np.float32)
-    radius_mm = np.maximum(rng.uniform(*radii_mm, size=len(keys)).astype(np.float32), 0.5 * body.grid_mm)
+    drawn_mm = np.full(len(keys), rng.uniform(*radii_mm)) if apart else rng.uniform(*radii_mm, size=len(keys))
+    radius_mm = np.maximum(drawn_mm.astype(np.float32), 0.5 * body.grid_mm)
     reach = int(np.ceil(radii_mm[1] / body.grid_mm))
     steps = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     away_mm = np.linalg.norm(steps, axis=1) * body.grid_mm
@@ -134,6 +150,9 @@ def balls(scores: np.ndarray, free: np.ndarray, count: int, body: Template, radi
         centres = np.argpartition(-keys, balls_wanted - 1)[:balls_wanted]
         centres = centres[np.argsort(-keys[centres], kind="stable")]
         zyx = np.stack(np.unravel_index(body.at[centres], body.box_shape), axis=1)
+        if apart and balls_wanted < len(keys):
+            alone = _apart(zyx * body.grid_mm, radius_mm[centres])
+            centres, zyx = centres[alone], zyx[alone]
         zyx = np.clip(zyx[:, None, :] + steps, 0, np.array(body.box_shape) - 1)
         covered = voxel_of[tuple(np.moveaxis(zyx, -1, 0))]
         covered = covered[(away_mm <= radius_mm[centres, None]) & (covered >= 0)]
@@ -142,6 +161,15 @@ def balls(scores: np.ndarray, free: np.ndarray, count: int, body: Template, radi
         if len(first) >= count:
             return np.sort(covered[np.sort(first)[:count]])
         balls_wanted *= 2
+
+
+def _apart(centres_mm: np.ndarray, radii_mm: np.ndarray) -> np.ndarray:
+    """Return the numbers of the balls, first come first kept, that touch none that was kept before."""
+    kept: list[int] = []
+    for number, (centre, radius) in enumerate(zip(centres_mm, radii_mm, strict=True)):
+        if (np.linalg.norm(centres_mm[kept] - centre, axis=1) > radii_mm[kept] + radius).all():
+            kept.append(number)
+    return np.array(kept)
 
 
 def _check_room(count: int, room: int) -> None:
