@@ -11,6 +11,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from shared_models.core.errors import BadInput
 from shared_models.core.files import canonical_json
@@ -80,10 +81,19 @@ def _epsilon(history: History, delta: float, accountant: str) -> float:
 
 def _rdp(history: History, delta: float) -> float:
     from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import get_privacy_spent
 
-    accountant = RDPAccountant()
-    accountant.history = list(history)
-    return accountant.get_epsilon(delta)
+    spent = sum(_of_one_step(sigma, q) * steps for sigma, q, steps in history)
+    return float(get_privacy_spent(orders=RDPAccountant.DEFAULT_ALPHAS, rdp=spent, delta=delta)[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_one_step(sigma: float, q: float) -> Any:
+    # What RDPAccountant.get_epsilon computes for every entry again; a ledger asks for the same noise and rate in each round.
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    return compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=RDPAccountant.DEFAULT_ALPHAS)
 
 
 def _prv(history: History, delta: float) -> float:
