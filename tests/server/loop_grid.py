@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import make_app
+from server.runs import start
+from shared_models.experiment import Experiment
 from shared_models.messages import Job, Update
 
 Handle = Callable[[Job], Update]
+
+
+def begin_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process, which has torch already, build round 0 of a deployed run; `test_start.py` holds both ways to the same bits."""
+
+    def build(experiment: Experiment, folder: Path, run: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        start.write_start(experiment, folder, run=run)
+
+    monkeypatch.setattr(start, "_build", build)
 
 
 class LoopGrid(Grid):

@@ -30,7 +30,7 @@ from shared_models.core.files import read_json, read_state
 from shared_models.core.state import digest
 from shared_models.experiment import Data, Experiment, Federation, Inputs, Train
 from shared_models.messages import Job, Update, update_content
-from tests.server.loop_grid import Handle, LoopGrid
+from tests.server.loop_grid import Handle, LoopGrid, begin_here
 
 MODEL = Choice.model_validate({"name": "mil_cnn", "widths": [4, 4], "features": 8, "dropout": 0.0})
 
@@ -38,6 +38,7 @@ MODEL = Choice.model_validate({"name": "mil_cnn", "widths": [4, 4], "features": 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "POLL_S", (0.001, 0.005))
+    begin_here(monkeypatch)
 
 
 def experiment_of(model: Choice = MODEL, strategy: str | None = "fedadam", columns: tuple[str, ...] = (), **federation: Any) -> Experiment:

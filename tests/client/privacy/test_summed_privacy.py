@@ -36,7 +36,7 @@ from tests.client.papers import CONSORTIUM, write_kit
 from tests.client.sites import table_experiment, table_site
 from tests.client.training.test_private_sums import STATES, model_of, records_of, state_of
 from tests.client.training.test_private_sums import experiment_of as sums_of
-from tests.server.loop_grid import LoopGrid
+from tests.server.loop_grid import LoopGrid, begin_here
 
 SITES, CLIP, SIGMA = 4, 0.5, 3.0
 NAMES = ("alpha", "beta", "gamma", "delta")
@@ -102,6 +102,11 @@ class Hospitals:
         given = {"keys": self.keys, "certificate": certificate, "receipts": self.receipts}
         run_experiment(grid, self.experiment, out, durable=False, sites=list(self.folders), waiting=self.told.append, **given)
         return read_rounds(out / "rounds.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_here(monkeypatch)
 
 
 @pytest.fixture
