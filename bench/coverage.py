@@ -12,6 +12,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ from shared_models.metrics import METRICS
 from shared_models.metrics.agreement import agreement_of, repeatability
 from shared_models.metrics.calibration_intervals import calibration_cells
 from shared_models.metrics.classification import class_auroc_interval
-from shared_models.metrics.intervals import bootstrap_counts, delong_interval, percentile_interval, wilson
+from shared_models.metrics.intervals import bootstrap_counts, delong_interval, wilson
 from shared_models.metrics.paired import t_interval
 from shared_models.metrics.prognosis import prognosis_metrics
 from shared_models.metrics.ranking import auroc_rows, average_precision_rows
-from shared_models.metrics.scoring import recentred
-from shared_models.metrics.sensitivity_interval import sensitivity_interval
+from shared_models.metrics.resampled_intervals import resampled_interval
+from shared_models.metrics.sensitivity_interval import mean_sensitivity_interval, sensitivity_interval
+from shared_models.metrics.spec import Rows, Scale
 from shared_models.survival.life_table import kaplan_meier, life_table
 
 Ends = tuple[float | None, float | None] | None
@@ -47,6 +49,12 @@ def counts(n: int, groups: int = 1) -> np.ndarray:
     return bootstrap_counts(n * groups, RESAMPLES, groups=None if groups == 1 else np.repeat(np.arange(n), groups), seed=0)
 
 
+def resampled(rows_of: Callable[[np.ndarray], Rows], n: int, groups: int = 1, *, scale: Scale = "share") -> Ends:
+    """Return the interval that is printed of what is resampled; None where it is undefined."""
+    rows = rows_of(np.concatenate([np.ones((1, n * groups)), counts(n, groups)]))
+    return resampled_interval(rows[1:], float(rows[0]), n, scale=scale)
+
+
 def binormal(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     truth = np.arange(n) < round(SHARE * n)
     return truth, rng.normal(SHIFT * truth, 1.0)
@@ -62,14 +70,14 @@ def auroc_delong(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
 
 def auroc_bootstrap(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
     truth, scores = binormal(rng, n)
-    return float(ndtr(SHIFT / np.sqrt(2))), percentile_interval(auroc_rows(truth, scores, counts(n)))
+    return float(ndtr(SHIFT / np.sqrt(2))), resampled(partial(auroc_rows, truth, scores), n)
 
 
 def auroc_of_clusters(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
     # Three scans a patient, half of the variance between patients: each scan alone is binormal as before.
     truth = np.arange(n) < round(SHARE * n)
     scores = SHIFT * np.repeat(truth, 3) + np.repeat(rng.normal(0, np.sqrt(0.5), n), 3) + rng.normal(0, np.sqrt(0.5), 3 * n)
-    return float(ndtr(SHIFT / np.sqrt(2))), percentile_interval(auroc_rows(np.repeat(truth, 3), scores, counts(n, 3)))
+    return float(ndtr(SHIFT / np.sqrt(2))), resampled(partial(auroc_rows, np.repeat(truth, 3), scores), n, 3)
 
 
 @functools.cache
@@ -80,12 +88,53 @@ def true_precision() -> float:
 
 
 def auprc(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
-    return true_precision(), percentile_interval(average_precision_rows(*binormal(rng, n), counts(n)))
+    return true_precision(), resampled(partial(average_precision_rows, *binormal(rng, n)), n)
 
 
 def sensitivity_at_90(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
     truth, scores = binormal(rng, n)
     return float(1 - ndtr(ndtri(0.9) - SHIFT)), sensitivity_interval(truth, scores, counts(n))
+
+
+def sensitivity_macro(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    # Both classes against the rest: the two curves are alike, so the truth is that of one.
+    truth, scores = binormal(rng, n)
+    p = expit(scores)
+    return float(1 - ndtr(ndtri(0.9) - SHIFT)), mean_sensitivity_interval(truth.astype(int), np.stack([1 - p, p], 1), counts(n))
+
+
+def auroc_difference(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    # Of the same patients: a second model sees the first one's score through noise.
+    truth, scores = binormal(rng, n)
+    worse = scores + rng.normal(0, 1, n)
+
+    def rows(drawn: np.ndarray) -> Rows:
+        return auroc_rows(truth, scores, drawn) - auroc_rows(truth, worse, drawn)
+
+    return float(ndtr(SHIFT / np.sqrt(2)) - ndtr(SHIFT / np.sqrt(3))), resampled(rows, n, scale="difference")
+
+
+def called(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes, and calls of them that find .8 of the one and .9 of the other."""
+    truth = (np.arange(n) < round(SHARE * n)).astype(int)
+    right = rng.random(n) < np.where(truth, 0.8, 0.9)
+    return truth, np.eye(2)[np.where(right, truth, 1 - truth)]
+
+
+def balanced_accuracy(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    return 0.85, resampled(partial(METRICS["balanced_accuracy"].function, *called(rng, n)), n)
+
+
+def macro_f1(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    hit, other, missed, alarm = SHARE * 0.8, (1 - SHARE) * 0.9, SHARE * 0.2, (1 - SHARE) * 0.1
+    truth = hit / (2 * hit + missed + alarm) + other / (2 * other + missed + alarm)
+    return truth, resampled(partial(METRICS["macro_f1"].function, *called(rng, n)), n)
+
+
+def mean_dice(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    # Dice of each patient's lung: a beta distribution of mean .8.
+    each = rng.beta(8, 2, n)
+    return 0.8, resampled(lambda drawn: drawn @ each / n, n)
 
 
 def accuracy(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
@@ -130,8 +179,10 @@ def _scored(name: str, truth: float) -> Case:
         y, p = stated(rng, n)
         two = np.stack([1 - p, p], 1)
         spec = METRICS[name]
-        rows = spec.function(y, two, np.concatenate([np.ones((1, n)), counts(n)]))
-        return truth, percentile_interval(recentred(rows[1:], rows[0]) if spec.recentre else rows[1:])
+        if spec.estimate:
+            found = spec.estimate(y, two, None)
+            return truth, (found["low"], found["high"])
+        return truth, resampled(partial(spec.function, y, two), n, scale=spec.scale)
 
     return case
 
@@ -180,7 +231,7 @@ def _prognosis(name: str) -> Case:
     spec = prognosis_metrics(HORIZONS)[name]
 
     def case(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
-        return true_prognosis(name), percentile_interval(spec.function(*followed(rng, n), counts(n)))
+        return true_prognosis(name), resampled(partial(spec.function, *followed(rng, n)), n, scale=spec.scale)
 
     return case
 
@@ -241,6 +292,11 @@ CASES: dict[str, Case] = {
     "auroc_of_clusters": auroc_of_clusters,
     "auprc": auprc,
     "sensitivity_at_90": sensitivity_at_90,
+    "sensitivity_macro": sensitivity_macro,
+    "auroc_difference": auroc_difference,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "mean_dice": mean_dice,
     "accuracy": accuracy,
     "brier": _scored("brier", _mean(TRUE * (1 - P) ** 2 + (1 - TRUE) * P**2)),
     "log_loss": _scored("log_loss", _mean(LOSS)),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_models.metrics.calibration import calibration_line, expected_calibration_error, reliability_table
+from shared_models.metrics.calibration import bins_of, calibration_line, reliability_table
+from shared_models.metrics.calibration_error import calibration_error
 from shared_models.metrics.calibration_intervals import calibration_cells
 from shared_models.metrics.classification import class_auroc_interval
 from shared_models.metrics.decision import decision_curve
-from shared_models.metrics.intervals import bootstrap_counts, delong_interval, percentile_interval, wilson
+from shared_models.metrics.intervals import bootstrap_counts, delong_interval, wilson
 from shared_models.metrics.ranking import auroc, auroc_rows, average_precision_rows, sensitivity_at
+from shared_models.metrics.resampled_intervals import resampled_interval
 from shared_models.metrics.scoring import as_predictions
 from shared_models.metrics.sensitivity_interval import sensitivity_interval
-from shared_models.metrics.spec import number
+from shared_models.metrics.spec import Counts, Interval, Rows, number
 
 FEWEST = 2
 """Patients with, and without, a class that a figure with an interval needs."""
@@ -35,7 +37,8 @@ def class_table(
 ) -> dict[str, dict[str, Any]]:
     """Return, class by class: ``positives``, ``negatives``, ``auroc``, ``auprc``, ``sensitivity`` at fixed specificity, ``calibration``, ``ece``.
 
-    Beside them ``delong``, the ends of DeLong's interval of the AUROC; ``slope`` and ``intercept`` of the calibration with theirs.
+    Beside them ``delong``, the ends of DeLong's interval of the AUROC; ``slope`` and ``intercept`` of the calibration with theirs. The ECE is
+    debiased (`calibration_error`) and has its ``plain`` figure with it.
 
     Parameters
     ----------
@@ -101,15 +104,15 @@ def _one(
         noun = "patient" if with_it == 1 else "patients"
         nothing = {"value": None, "low": None, "high": None}
         why = f"{with_it} {noun} with it, {without} without: figures need {least} of each"
-        cells = dict.fromkeys(("auroc", "auprc", "sensitivity", "slope", "intercept"), nothing)
-        return {**found, "why": why, **cells, "calibration": None, "ece": None, "delong": None}
-    ends = class_auroc_interval(truth, scores) if one_each else percentile_interval(auroc_rows(truth, scores, counts)) if len(counts) else None
+        cells = dict.fromkeys(("auroc", "auprc", "sensitivity", "slope", "intercept", "ece"), nothing)
+        return {**found, "why": why, **cells, "calibration": None, "delong": None}
+    ends = class_auroc_interval(truth, scores) if one_each else _resampled(auroc_rows, truth, scores, counts, len(set(who.tolist())))
     sensitivity, positives = sensitivity_at(truth, scores, specificity=specificity), int(truth.sum())
     hits = sensitivity_interval(truth, scores, counts, specificity=specificity)
     if hits is None and sensitivity is not None and one_each:
         hits = wilson(round(sensitivity * positives), positives)
     ones = np.ones((1, truth.size))
-    precision = percentile_interval(average_precision_rows(truth, scores, counts)) if len(counts) else None
+    precision = _resampled(average_precision_rows, truth, scores, counts, len(set(who.tolist())))
     return {
         **found,
         "why": "",
@@ -119,8 +122,13 @@ def _one(
         "delong": delong_interval(truth, scores) if one_each else None,
         "calibration": (line := calibration_line(truth, scores)),
         **(calibration_cells(truth, scores) if one_each else {name: _cell((line or {}).get(name), None) for name in ("slope", "intercept")}),
-        "ece": expected_calibration_error(truth, scores, bins=10, equal_mass=True),
+        "ece": calibration_error(scores, truth, who.tolist(), bins=bins_of(truth.size, 10)),
     }
+
+
+def _resampled(rows: Callable[..., Rows], truth: NDArray[Any], scores: NDArray[Any], counts: Counts, patients: int) -> Interval:
+    value = number(rows(truth, scores, np.ones((1, truth.size)))[0])
+    return None if value is None else resampled_interval(rows(truth, scores, counts), value, patients)
 
 
 def _cell(value: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:

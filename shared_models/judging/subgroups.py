@@ -103,8 +103,9 @@ def _gap(
     bootstrap: int,
     seed: int,
 ) -> dict[str, float | None]:
-    from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+    from shared_models.metrics.intervals import bootstrap_counts
     from shared_models.metrics.ranking import auroc_rows
+    from shared_models.metrics.resampled_intervals import resampled_interval
 
     kept = sorted(set(_kept(y[best], who[best].tolist(), len(classes), least)) & set(_kept(y[worst], who[worst].tolist(), len(classes), least)))
     if not kept:
@@ -115,5 +116,6 @@ def _gap(
         return np.mean([auroc_rows(y[of] == c, p[of][:, c], counts) for c in kept], axis=0)
 
     rows = mean_rows(best, 0) - mean_rows(worst, 1)
-    low, high = percentile_interval(rows[1:]) or (None, None)
-    return {"value": number(rows[0]), "low": low, "high": high}
+    value, fewer = number(rows[0]), min(len(set(who[of].tolist())) for of in (best, worst))
+    low, high = (None if value is None else resampled_interval(rows[1:], value, fewer, scale="difference")) or (None, None)
+    return {"value": value, "low": low, "high": high}

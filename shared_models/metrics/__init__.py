@@ -10,7 +10,9 @@ from typing import Any
 
 from shared_models.core.choices import Choice
 from shared_models.metrics import calibration, classification
+from shared_models.metrics.calibration_error import debiased_ece
 from shared_models.metrics.scoring import compare, describe_predictions, evaluate
+from shared_models.metrics.sensitivity_interval import mean_sensitivity_interval
 from shared_models.metrics.spec import MetricSpec
 
 METRICS: dict[str, MetricSpec] = {
@@ -69,8 +71,9 @@ METRICS: dict[str, MetricSpec] = {
         title="Sensitivity at 90 % specificity",
         better="higher",
         means="Share of a class found when at most one in ten other cases may be called wrongly; threshold chosen on the same cases.",
-        source="Pepe, The Statistical Evaluation of Medical Tests, 2003",
+        source="Pepe, The Statistical Evaluation of Medical Tests, 2003; interval: Zhou & Qin, Stat Med 2005;24:465",
         averages_classes=True,
+        interval=mean_sensitivity_interval,
     ),
     "brier": MetricSpec(
         function=calibration.brier,
@@ -78,6 +81,7 @@ METRICS: dict[str, MetricSpec] = {
         better="lower",
         means="Mean squared error of the probabilities; 0 is perfect, the worst is 1 for two classes and 2 for more.",
         source="Brier, Mon Weather Rev 1950;78:1",
+        scale="positive",
     ),
     "log_loss": MetricSpec(
         function=calibration.log_loss,
@@ -85,14 +89,15 @@ METRICS: dict[str, MetricSpec] = {
         better="lower",
         means="Mean surprise at the true class; guessing evenly among k classes costs ln k.",
         source="Good, J R Stat Soc B 1952;14:107",
+        scale="positive",
     ),
     "ece": MetricSpec(
         function=calibration.ece,
         title="Expected calibration error",
         better="lower",
-        means="Mean gap between the stated probability and how often it comes true; 0 is perfect.",
-        source="Naeini et al., AAAI 2015; Guo et al., ICML 2017; equal-mass bins",
-        recentre=True,
+        means="Mean gap between the stated probability and how often it comes true, less what noise alone adds; 0 is perfect.",
+        source="Naeini et al., AAAI 2015; Guo et al., ICML 2017; equal-mass bins; bias: Roelofs et al., AISTATS 2022",
+        estimate=debiased_ece,
     ),
 }
 
@@ -130,8 +135,9 @@ def score(
     -------
     dict
         ``{metric: {"value", "low", "high", "n"}}``, plus ``patients`` with `groups` and, for averages over classes, ``classes``: how many of them
-        are defined. None is *undefined*. Intervals are bootstrap percentiles, but with one case a patient the accuracy has Wilson's and
-        ``auroc_<class>`` has Newcombe's; so has a perfect score whose resamples are all alike. Where no interval is defensible it is None.
+        are defined; ``ece`` is debiased and has the ``plain`` figure beside it. None is *undefined*. Intervals are those of `resampled_interval`,
+        but with one case a patient the accuracy has Wilson's and ``auroc_<class>`` has Newcombe's; so has a perfect score whose resamples are all
+        alike. A sensitivity's knows that its threshold was drawn, too (`sensitivity_interval`). Where no interval is defensible it is None.
 
     Raises
     ------

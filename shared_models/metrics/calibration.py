@@ -55,7 +55,18 @@ def confidence_and_truth(labels: NDArray[Any], probabilities: NDArray[Any]) -> t
     return np.asarray(probabilities[np.arange(len(labels)), top], np.float64), (top == labels).astype(np.float64)
 
 
-def _bin_of(confidence: NDArray[np.float64], bins: int, equal_mass: bool) -> NDArray[np.int64]:
+def bins_of(cases: int, most: int) -> int:
+    """Return how many bins of equal mass so many cases fill: at least 10 in each, at least 2 bins and no more than `most`.
+
+    Examples
+    --------
+    >>> bins_of(40, 10), bins_of(1000, 10), bins_of(3, 10)
+    (4, 10, 2)
+    """
+    return max(2, min(most, cases // 10))
+
+
+def bin_of(confidence: NDArray[np.float64], bins: int, equal_mass: bool) -> NDArray[np.int64]:
     """Return the bin of each case: equal-width ones are closed on the left, equal-mass ones hold nearly equally many (ties stay together)."""
     if not equal_mass:
         return np.minimum((confidence * bins).astype(np.int64), bins - 1)
@@ -67,20 +78,21 @@ def _bin_of(confidence: NDArray[np.float64], bins: int, equal_mass: bool) -> NDA
 
 def _gaps(confidence: NDArray[np.float64], truth: NDArray[np.float64], counts: Counts, bins: int, equal_mass: bool) -> Rows:
     member = np.zeros((confidence.size, bins))
-    member[np.arange(confidence.size), _bin_of(confidence, bins, equal_mass)] = (confidence - truth) if confidence.size else 0.0
+    member[np.arange(confidence.size), bin_of(confidence, bins, equal_mass)] = (confidence - truth) if confidence.size else 0.0
     return ratio(np.abs(counts @ member).sum(axis=1), counts.sum(axis=1))
 
 
 def ece(
-    labels: NDArray[Any], probabilities: NDArray[Any], counts: Counts, *, bins: Annotated[int, Field(ge=2, le=100)] = 15, equal_mass: bool = True
+    labels: NDArray[Any], probabilities: NDArray[Any], counts: Counts, *, bins: Annotated[int, Field(ge=2, le=100)] = 10, equal_mass: bool = True
 ) -> Rows:
     """Return the expected calibration error: the mean gap between confidence and truth over bins, weighted by their cases; 0 is best.
 
-    Bins are laid once over the sample and kept in all resamples. With few cases there are fewer bins, so that one of equal mass holds at least 5
-    (never fewer than 2 bins): small bins inflate the error (Kumar et al., NeurIPS 2019). What is judged: see `confidence_and_truth`.
+    Bins are laid once over the sample and kept in all resamples. With few cases there are fewer bins, so that one of equal mass holds at least 10
+    (never fewer than 2 bins): small bins inflate the error (Kumar et al., NeurIPS 2019), and any number of them does somewhat: `calibration_error`
+    takes that off. What is judged: see `confidence_and_truth`.
     """
     confidence, truth = confidence_and_truth(labels, probabilities)
-    return _gaps(confidence, truth, counts, max(2, min(bins, confidence.size // 5)) if equal_mass else bins, equal_mass)
+    return _gaps(confidence, truth, counts, bins_of(confidence.size, bins) if equal_mass else bins, equal_mass)
 
 
 def expected_calibration_error(truth: NDArray[Any], scores: NDArray[Any], *, bins: int = 15, equal_mass: bool = False) -> float | None:
@@ -105,7 +117,7 @@ def reliability_table(confidence: NDArray[Any], truth: NDArray[Any], *, bins: in
     {'n': 2, 'confidence': 0.15, 'true': 0.5, 'low': 0.094531, 'high': 0.905469}
     """
     confidence, truth = np.asarray(confidence, np.float64), np.asarray(truth, np.float64)
-    where = _bin_of(confidence, bins, equal_mass)
+    where = bin_of(confidence, bins, equal_mass)
     rows = []
     for b in np.unique(where):
         stated, came = confidence[where == b], truth[where == b]
@@ -144,20 +156,39 @@ def calibration_line(truth: NDArray[Any], scores: NDArray[Any]) -> dict[str, flo
     return None if both is None or large is None else {"slope": float(both[1]), "intercept": float(large[0])}
 
 
-def _newton(design: NDArray[np.float64], offset: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def weighted_line(truth: NDArray[Any], logit: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float] | None:
+    """Return intercept and slope of the logistic regression of weighted outcomes on a logit, each of shape (n,); None where none exists.
+
+    Examples
+    --------
+    >>> a, b = weighted_line(np.array([0.0, 1, 0, 1]), np.log([0.25, 0.25, 4, 4]), np.array([8.0, 2, 2, 8]))
+    >>> abs(round(a, 6)), round(b, 6)
+    (0.0, 1.0)
+    """
+    kept = np.asarray(weights) > 0
+    y, x, w = np.asarray(truth, np.float64)[kept], np.asarray(logit, np.float64)[kept], np.asarray(weights, np.float64)[kept]
+    if not 0 < y.sum() < y.size or np.ptp(x) == 0 or x[y == 1].min() >= x[y == 0].max() or x[y == 1].max() <= x[y == 0].min():
+        return None
+    found = _newton(np.stack([np.ones_like(x), x], axis=1), np.zeros_like(x), y, w)
+    return None if found is None else (float(found[0]), float(found[1]))
+
+
+def _newton(
+    design: NDArray[np.float64], offset: NDArray[np.float64], truth: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0
+) -> NDArray[np.float64] | None:
     """Fit a logistic regression by damped Newton steps; None if it does not settle in 100."""
-    beta = np.zeros(design.shape[1])
+    beta, weights = np.zeros(design.shape[1]), np.broadcast_to(weights, truth.shape)
 
     def loss(at: NDArray[np.float64]) -> float:
         eta = design @ at + offset
-        return float((np.logaddexp(0.0, eta) - truth * eta).sum())
+        return float(weights @ (np.logaddexp(0.0, eta) - truth * eta))
 
     for _ in range(100):
         p = 1.0 / (1.0 + np.exp(-np.clip(design @ beta + offset, -500, 500)))
-        gradient = design.T @ (p - truth)
-        if np.abs(gradient).max() < 1e-9 * truth.size:
+        gradient = design.T @ (weights * (p - truth))
+        if np.abs(gradient).max() < 1e-9 * weights.sum():
             return beta
-        hessian = (design * (p * (1 - p))[:, None]).T @ design
+        hessian = (design * (weights * p * (1 - p))[:, None]).T @ design
         step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         while loss(beta - step) > loss(beta) + 1e-12 and np.abs(step).max() > 1e-12:
             step = step / 2.0

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_models.core.errors import BadInput
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+from shared_models.metrics.intervals import bootstrap_counts
 from shared_models.metrics.ranking import auroc_rows, average_precision_rows
+from shared_models.metrics.resampled_intervals import patients_of, resampled_interval
 from shared_models.metrics.spec import Counts, MetricSpec, Rows, mean_of_defined, number, ones, ratio
 
 Answers = NDArray[Any]
@@ -145,10 +146,12 @@ def score_findings(
     rows = {name: spec.function(t, p, counts) for name, spec in FINDING_METRICS.items()}
     rows |= {f"auroc_{name}": finding_rows(auroc_rows, t, p, counts, place) for place, name in enumerate(findings)}
     known = {f"auroc_{name}": int((~np.isnan(t[:, place])).sum()) for place, name in enumerate(findings)}
+    patients = patients_of(groups, len(t))
     out: dict[str, dict[str, Any]] = {}
     for name, values in rows.items():
-        low, high = (percentile_interval(values[1:]) if bootstrap else None) or (None, None)
-        out[name] = {"value": number(values[0]), "low": low, "high": high, "n": known.get(name, len(t))}
+        value = number(values[0])
+        low, high = (resampled_interval(values[1:], value, patients) if bootstrap and value is not None else None) or (None, None)
+        out[name] = {"value": value, "low": low, "high": high, "n": known.get(name, len(t))}
     return out
 
 
@@ -169,5 +172,6 @@ def compare_findings(
     counts = np.concatenate([ones(len(t)), bootstrap_counts(len(t), bootstrap, groups=groups, seed=seed)])
     models = [function(t, np.asarray(model, np.float64), counts) for model in (probabilities, *others)]
     rows = models[0] - np.mean(models[1:], axis=0)
-    low, high = (percentile_interval(rows[1:]) if bootstrap else None) or (None, None)
-    return {"value": number(rows[0]), "low": low, "high": high, "n": len(t)}
+    value, patients = number(rows[0]), patients_of(groups, len(t))
+    low, high = (resampled_interval(rows[1:], value, patients, scale="difference") if bootstrap and value is not None else None) or (None, None)
+    return {"value": value, "low": low, "high": high, "n": len(t)}

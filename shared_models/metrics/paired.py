@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from shared_models.core.errors import BadInput
 from shared_models.metrics.intervals import bootstrap_counts
+from shared_models.metrics.resampled_intervals import resampled_interval
 from shared_models.metrics.scoring import as_predictions, metric_rows
-from shared_models.metrics.spec import MetricSpec
+from shared_models.metrics.spec import MetricSpec, Scale
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,8 @@ def resampled(spec: MetricSpec, groups: Mapping[str, Group], classes: Sequence[s
     return np.mean(parts, axis=0)
 
 
-def summary(rows: NDArray[Any]) -> dict[str, float | None]:
-    """Return the value and the 95 % percentile interval of rows as `resampled` gives them; None where undefined."""
-    from shared_models.metrics.intervals import percentile_interval
-
-    low, high = (percentile_interval(rows[1:]) if len(rows) > 1 else None) or (None, None)
-    return {"value": None if math.isnan(rows[0]) else float(rows[0]), "low": low, "high": high}
+def summary(rows: NDArray[Any], patients: int, *, scale: Scale = "share") -> dict[str, float | None]:
+    """Return the value and the 95 % interval over patients (`resampled_interval`) of rows as `resampled` gives them; None where undefined."""
+    value = None if math.isnan(rows[0]) else float(rows[0])
+    low, high = (None if value is None else resampled_interval(rows[1:], value, patients, scale=scale)) or (None, None)
+    return {"value": value, "low": low, "high": high}

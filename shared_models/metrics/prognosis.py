@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from shared_models.core.errors import BadInput
 from shared_models.metrics.horizons import auc_at, brier_at, integrated_brier, uno_rows
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+from shared_models.metrics.intervals import bootstrap_counts
+from shared_models.metrics.resampled_intervals import patients_of, resampled_interval
 from shared_models.metrics.spec import Counts, MetricSpec, Rows, number, ones
 from shared_models.metrics.survival import SURVIVAL_METRICS, harrell_rows
 
@@ -85,6 +86,7 @@ def prognosis_metrics(horizons: Sequence[float], *, absolute: bool = True) -> di
             "lower",
             f"Mean squared error of the risk by {horizon:g}, weighted for those who were lost before it.",
             "Graf et al., Stat Med 1999;18:2529",
+            scale="positive",
         )
     if len(horizons) > 1:
         found["integrated_brier"] = MetricSpec(
@@ -93,6 +95,7 @@ def prognosis_metrics(horizons: Sequence[float], *, absolute: bool = True) -> di
             "lower",
             f"Mean of the Brier score from {horizons[0]:g} to {horizons[-1]:g}.",
             "Graf et al., Stat Med 1999;18:2529",
+            scale="positive",
         )
     return found
 
@@ -179,7 +182,8 @@ def score_prognosis(
     for name, spec in prognosis_metrics(horizons, absolute=absolute).items():
         rows = spec.function(truth, risk, counts) if len(risk) else np.full(len(counts), np.nan)
         value = number(rows[0])
-        low, high = (None if value is None or bootstrap == 0 else percentile_interval(rows[1:])) or (None, None)
+        ends = None if value is None or not bootstrap else resampled_interval(rows[1:], value, patients_of(groups, len(risk)), scale=spec.scale)
+        low, high = ends or (None, None)
         table[name] = {"value": value, "low": low, "high": high, "n": len(risk), "events": int(truth[:, 1].sum())}
     return table
 
@@ -210,5 +214,6 @@ def compare_prognosis(
     spec = prognosis_metrics(horizons, absolute=absolute)[name]
     found = [spec.function(truth, risk, counts) for truth, risk in pairs]
     rows = found[0] - np.mean(found[1:], axis=0)
-    low, high = percentile_interval(rows[1:]) or (None, None)
-    return {"value": number(rows[0]), "low": low, "high": high, "n": len(pairs[0][0])}
+    value, n = number(rows[0]), len(pairs[0][0])
+    low, high = (None if value is None else resampled_interval(rows[1:], value, patients_of(groups, n), scale="difference")) or (None, None)
+    return {"value": value, "low": low, "high": high, "n": n}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from shared_models.core.errors import BadInput
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+from shared_models.metrics.intervals import bootstrap_counts
+from shared_models.metrics.resampled_intervals import patients_of, resampled_interval
 
 RECONSTRUCTION_METRICS = ("explained_variance",)
 """Headlines of target ``reconstruction``."""
@@ -43,5 +44,7 @@ def score_reconstruction(
     low, high = None, None
     if len(shares) and bootstrap:
         counts = bootstrap_counts(len(shares), bootstrap, groups=groups, seed=seed)
-        low, high = percentile_interval(counts @ shares / np.maximum(counts.sum(1), 1)) or (None, None)
-    return {"explained_variance": {"value": value, "low": low, "high": high, "n": len(shares), "patients": len(set(groups or range(len(shares))))}}
+        # A share may be negative where what is drawn is worse than the mean: no logit.
+        rows = counts @ shares / np.maximum(counts.sum(1), 1)
+        low, high = resampled_interval(rows, float(shares.mean()), patients_of(groups, len(shares)), scale="difference") or (None, None)
+    return {"explained_variance": {"value": value, "low": low, "high": high, "n": len(shares), "patients": patients_of(groups, len(shares))}}

@@ -13,9 +13,10 @@ from shared_models.core.choices import Choice, look_up, pick
 from shared_models.core.errors import BadInput
 from shared_models.metrics.calibration import confidence_and_truth, reliability_table
 from shared_models.metrics.classification import class_auroc_interval, confusion_matrix
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+from shared_models.metrics.intervals import bootstrap_counts
 from shared_models.metrics.ranking import auroc, auroc_rows, roc_points
-from shared_models.metrics.spec import Counts, MetricSpec, Rows, number, ones
+from shared_models.metrics.resampled_intervals import patients_of, resampled_interval
+from shared_models.metrics.spec import Counts, Interval, MetricSpec, Rows, number, ones
 
 CELLS_AT_ONCE = 2_000_000
 """Counts handed to a metric at once: keeps the bootstrap of many slices within some 100 MB."""
@@ -99,20 +100,11 @@ def _in_blocks(function: Any, y: NDArray[np.int64], p: NDArray[np.float64], coun
     return np.concatenate([function(y, p, counts[start : start + step]) for start in range(0, len(counts), step)])
 
 
-def recentred(rows: Rows, value: float) -> Rows:
-    """Return resamples of a metric that resampling inflates, moved so that their median is the estimate, and not below 0."""
-    return np.maximum(rows + (value - np.nanmedian(rows)), 0.0)
-
-
-def _interval(spec: MetricSpec, value: float, rows: Rows, y: NDArray[np.int64], p: NDArray[np.float64], one_each: bool) -> Any:
+def _interval(spec: MetricSpec, value: float, rows: Rows, y: NDArray[np.int64], p: NDArray[np.float64], one_each: bool, patients: int) -> Interval:
     if one_each and spec.closed_form and spec.closed_form_when == "always":
         return spec.closed_form(y, p)
-    if spec.recentre and not np.isnan(rows).all():
-        rows = recentred(rows, value)
-    ends = percentile_interval(rows)
-    if ends and ends[1] - ends[0] < 1e-12:  # all resamples alike says that the sample is small, not that the value is certain
-        return spec.closed_form(y, p) if one_each and spec.closed_form else None
-    return ends
+    ends = resampled_interval(rows, value, patients, scale=spec.scale)
+    return spec.closed_form(y, p) if ends is None and one_each and spec.closed_form else ends
 
 
 def evaluate(
@@ -128,18 +120,26 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Compute the metrics of `table`; see ``shared_models.metrics.score``, which calls this with ``METRICS``."""
     y, p = as_predictions(labels, probabilities, classes)
-    one_each = groups is None or len(set(groups)) == len(groups)
+    patients = patients_of(groups, y.size)
+    one_each = patients == y.size
     counts = np.concatenate([ones(y.size), bootstrap_counts(y.size, bootstrap, groups=groups, seed=seed)])
     present = np.bincount(y, minlength=len(classes))
     scores: dict[str, dict[str, Any]] = {}
     for name, (spec, function) in _chosen(table, classes, metrics).items():
-        rows = _in_blocks(function, y, p, counts)
-        value = number(rows[0])
-        ends = None if value is None or bootstrap == 0 else _interval(spec, value, rows[1:], y, p, one_each)
-        low, high = ends or (None, None)
-        scores[name] = {"value": value, "low": low, "high": high, "n": int(y.size)}
+        knobs = getattr(function, "keywords", {})
+        if spec.estimate:
+            found: dict[str, Any] = spec.estimate(y, p, groups, **knobs) | ({} if bootstrap else {"low": None, "high": None})
+        else:
+            rows = _in_blocks(function, y, p, counts)
+            value, ends = number(rows[0]), None
+            if value is not None and bootstrap:
+                drawn = spec.interval(y, p, counts[1:], **knobs) if spec.interval else None
+                ends = drawn if spec.interval else _interval(spec, value, rows[1:], y, p, one_each, patients)
+            low, high = ends or (None, None)
+            found = {"value": value, "low": low, "high": high}
+        scores[name] = found | {"n": int(y.size)}
         if groups is not None:
-            scores[name]["patients"] = len(set(groups))
+            scores[name]["patients"] = patients
         if spec.averages_classes:
             scores[name]["classes"] = int(np.count_nonzero((present > 0) & (present < y.size)))
     return scores
@@ -188,8 +188,10 @@ def compare(
     counts = np.concatenate([ones(y.size), bootstrap_counts(y.size, bootstrap, groups=groups, seed=seed)])
     theirs = [_in_blocks(spec.function, y, as_predictions(labels, other, classes)[1], counts) for other in others]
     rows = _in_blocks(spec.function, y, p, counts) - np.mean(theirs, axis=0)
-    low, high = percentile_interval(rows[1:]) or (None, None)
-    return {"value": number(rows[0]), "low": low, "high": high, "n": int(y.size)}
+    value = number(rows[0])
+    ends = None if value is None else resampled_interval(rows[1:], value, patients_of(groups, y.size), scale="difference")
+    low, high = ends or (None, None)
+    return {"value": value, "low": low, "high": high, "n": int(y.size)}
 
 
 def describe_predictions(labels: Any, probabilities: Any, classes: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from shared_models.core.arrays import Mask
 from shared_models.core.errors import BadInput
 from shared_models.metrics.agreement import bland_altman, concordance
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+from shared_models.metrics.intervals import bootstrap_counts
+from shared_models.metrics.resampled_intervals import resampled_interval
 from shared_models.metrics.spec import Counts, MetricSpec, Rows, mean_of_defined, number, ones, ratio
 from shared_models.patterns import UNLABELLED
 
@@ -135,8 +136,9 @@ def score_pixels(tables: NDArray[Any], classes: Sequence[str], *, seed: int = 0,
     have = {f"dice_{name}": int((np.asarray(tables)[:, place].sum(1) > 0).sum()) for place, name in enumerate(classes)}
     out = {}
     for name, values in rows.items():
-        low, high = (percentile_interval(values[1:]) if bootstrap else None) or (None, None)
-        out[name] = {"value": number(values[0]), "low": low, "high": high, "n": have.get(name, len(tables))}
+        value, n = number(values[0]), have.get(name, len(tables))
+        low, high = (resampled_interval(values[1:], value, n) if bootstrap and value is not None else None) or (None, None)
+        out[name] = {"value": value, "low": low, "high": high, "n": n}
     return out
 
 
@@ -147,8 +149,9 @@ def compare_pixels(
     function = SEGMENTATION_METRICS[metric].function
     counts = np.concatenate([ones(len(tables)), bootstrap_counts(len(tables), bootstrap, seed=seed)])
     rows = function(tables, counts) - np.mean([function(other, counts) for other in others], axis=0)
-    low, high = (percentile_interval(rows[1:]) if bootstrap else None) or (None, None)
-    return {"value": number(rows[0]), "low": low, "high": high, "n": len(tables)}
+    value, n = number(rows[0]), len(tables)
+    low, high = (resampled_interval(rows[1:], value, n, scale="difference") if bootstrap and value is not None else None) or (None, None)
+    return {"value": value, "low": low, "high": high, "n": n}
 
 
 def extents(tables: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -29,6 +29,9 @@ Rows: TypeAlias = NDArray[np.float64]
 Interval: TypeAlias = tuple[float, float] | None
 """Lower and upper end, or None where no interval can be given."""
 
+Scale: TypeAlias = Literal["share", "positive", "difference"]
+"""Where a figure lives: from 0 to 1, from 0 on, or anywhere."""
+
 
 @dataclass(frozen=True)
 class MetricSpec:
@@ -49,9 +52,14 @@ class MetricSpec:
     closed_form : callable, optional
         ``closed_form(labels, probabilities) -> (low, high) | None``, valid when each patient has one case.
     closed_form_when : {"always", "collapsed"}
-        Use it always, or only where the bootstrap collapses to a point (a perfect score in a small sample).
-    recentre : bool
-        Shift the bootstrap distribution so that its median is the estimate: for metrics that resampling inflates (ECE).
+        Use it always, or only where resamples say nothing (a perfect score in a small sample).
+    scale : {"share", "positive"}
+        On which the interval of the resamples is made (`resampled_interval`).
+    interval : callable, optional
+        ``interval(labels, probabilities, counts, *, knobs) -> (low, high) | None``, instead of that interval.
+    estimate : callable, optional
+        ``estimate(labels, probabilities, patients, *, knobs) -> {"value", "low", "high", ...}``, instead of figure and interval: for a figure that
+        noise alone makes larger (ECE). Keys beside those three are printed with them.
     averages_classes : bool
         The value is a mean over those classes that are defined; their number is reported with it.
     """
@@ -63,7 +71,9 @@ class MetricSpec:
     source: str
     closed_form: Callable[[NDArray[Any], NDArray[Any]], Interval] | None = None
     closed_form_when: Literal["always", "collapsed"] = "collapsed"
-    recentre: bool = False
+    scale: Scale = "share"
+    interval: Callable[..., Interval] | None = None
+    estimate: Callable[..., dict[str, float | None]] | None = None
     averages_classes: bool = False
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_models.core.errors import BadInput
-from shared_models.metrics.intervals import bootstrap_counts, percentile_interval
+from shared_models.metrics.intervals import bootstrap_counts
+from shared_models.metrics.resampled_intervals import patients_of, resampled_interval
 from shared_models.metrics.spec import Counts, MetricSpec, Rows, number, ones, ratio
 
 PAIRS_AT_ONCE = 4_000_000
@@ -105,6 +106,7 @@ def score_survival(
     for name, spec in SURVIVAL_METRICS.items():
         rows = spec.function(truth, risk, counts)
         value = number(rows[0])
-        low, high = (None if value is None or bootstrap == 0 else percentile_interval(rows[1:])) or (None, None)
+        ends = None if value is None or not bootstrap else resampled_interval(rows[1:], value, patients_of(groups, len(risk)), scale=spec.scale)
+        low, high = ends or (None, None)
         table[name] = {"value": value, "low": low, "high": high, "n": len(risk), "events": int(truth[:, 1].sum())}
     return table

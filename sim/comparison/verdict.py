@@ -33,7 +33,7 @@ def verdict(experiment: Experiment, arms: Sequence[Arm], seeds: Sequence[int], f
     found = {arm: _cells(arm, seeds, folder) for arm in arms}
     finished = {arm: {seed: cell for seed, cell in cells.items() if "error" not in cell} for arm, cells in found.items()}
     rows = {arm: {seed: _rows(experiment, folder / arm.folder / f"seed-{seed}") for seed in cells} for arm, cells in finished.items()}
-    told = [_arm(arm, found[arm], finished[arm], rows[arm]) for arm in arms]
+    told = [_arm(headline, arm, found[arm], finished[arm], rows[arm]) for arm in arms]
     against = [None, *(_against(headline, finished[arms[0]], finished[arm], rows[arms[0]], rows[arm]) for arm in arms[1:])]
     adjusted = holm([one["p"] if one else None for one in against])
     for arm, one, p in zip(told, against, adjusted, strict=True):
@@ -64,7 +64,11 @@ def _rows(experiment: Experiment, cell: Path) -> np.ndarray:
     return resampled(METRICS[experiment.evaluation.headline], groups, experiment.data.classes, bootstrap=times, seed=experiment.seed)
 
 
-def _arm(arm: Arm, cells: Cells, finished: Cells, rows: Mapping[int, np.ndarray]) -> dict[str, Any]:
+def _cases(cells: Cells) -> int:
+    return min(cell["cases"] for cell in cells.values())
+
+
+def _arm(headline: str, arm: Arm, cells: Cells, finished: Cells, rows: Mapping[int, np.ndarray]) -> dict[str, Any]:
     names = next(iter(finished.values()), {"metrics": {}})["metrics"]
     rounds = sorted({number for cell in finished.values() for number, _ in cell["curve"]})
     curves = [dict(cell["curve"]) for cell in finished.values()]
@@ -76,7 +80,7 @@ def _arm(arm: Arm, cells: Cells, finished: Cells, rows: Mapping[int, np.ndarray]
             {"seed": seed, **{key: cell[key] for key in ("value", "wall_s", "bytes", "code", "error") if key in cell}} for seed, cell in cells.items()
         ],
         "metrics": {name: t_interval([cell["metrics"][name] for cell in finished.values() if cell["metrics"][name] is not None]) for name in names},
-        "patients": summary(np.mean(list(rows.values()), axis=0)) if rows else None,
+        "patients": summary(np.mean(list(rows.values()), axis=0), _cases(finished), scale=METRICS[headline].scale) if rows else None,
         "curve": [[number, *_spread([curve.get(number) for curve in curves])] for number in rounds],
         "wall_s": t_interval([cell["wall_s"] for cell in finished.values()])["value"],
         "bytes": t_interval([cell["bytes"] for cell in finished.values()])["value"],
@@ -95,7 +99,7 @@ def _spread(values: Sequence[float | None]) -> list[float | None]:
 def _against(headline: str, first: Cells, other: Cells, first_rows: Mapping[int, np.ndarray], rows: Mapping[int, np.ndarray]) -> dict[str, Any]:
     both = [seed for seed in first if seed in other and first[seed]["value"] is not None and other[seed]["value"] is not None]
     tested = paired_t([other[seed]["value"] for seed in both], [first[seed]["value"] for seed in both])
-    drawn = summary(np.mean([rows[seed] - first_rows[seed] for seed in both], axis=0)) if both else None
+    drawn = summary(np.mean([rows[seed] - first_rows[seed] for seed in both], axis=0), _cases(other), scale="difference") if both else None
     higher = METRICS[headline].better == "higher"
     wins = sum((other[seed]["value"] > first[seed]["value"]) == higher and other[seed]["value"] != first[seed]["value"] for seed in both)
     return tested | {"wins": wins, "patients": drawn}
