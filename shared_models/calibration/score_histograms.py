@@ -16,37 +16,60 @@ from shared_models.core.state import is_finite, same_layout
 REST, POSITIVE = 0, 1
 """Rows of a class: patients of all other classes, and its own."""
 LOW, HIGH = 0, 1
-"""Placements of a run of cells: all its patients in its lowest cell, or all in its highest."""
+"""Placements of a group of cells: all its patients in its lowest cell, or all in its highest."""
 
 
-def placed(counts: np.ndarray, least: int) -> np.ndarray:
-    """Return counts twice, shape (2, cells), no cell of either between 0 and `least`: each run of cells as its lowest cell, and as its highest.
+def widths_of(cells: int, patients: int, least: int) -> list[int]:
+    """Return the widths, in cells, of the groups that so many patients are counted in, narrowest first: a fifth of all cells, and all, are the last.
 
-    From the bottom up cells join until a run holds `least`; a cell that holds as many alone is a run by itself, and what is left over at the top
-    joins the run below it. So the patients at or below an edge are at least those placed high and at most those placed low, and both sums over
-    sites keep that. Fewer patients in all than `least` give no counts.
+    Each is a multiple of the one before. The narrowest are as many as give each group half of `least` on average: they hang on the number of
+    patients, which is released, and on nobody's score.
 
     Examples
     --------
-    >>> placed(np.array([9, 1, 0, 4, 1]), 5).tolist()
-    [[9, 6, 0, 0, 0], [9, 0, 0, 0, 6]]
-    >>> placed(np.array([2, 0, 1]), 5).tolist()
-    [[0, 0, 0], [0, 0, 0]]
+    >>> widths_of(100, 1000, 5), widths_of(100, 60, 5), widths_of(100, 9, 5)
+    ([1, 2, 10, 20, 100], [10, 20, 100], [100])
+    """
+    widths, left = [1], cells // 10
+    while left > 1:
+        factor = next((prime for prime in (2, 3, 5, 7) if left % prime == 0), left)
+        widths.append(widths[-1] * factor)
+        left //= factor
+    return [width for width in (*widths, cells // 5, cells) if width == cells or 2 * patients >= least * (cells // width)]
+
+
+def placed(counts: np.ndarray, least: int) -> np.ndarray:
+    """Return counts twice, shape (2, cells), none of either between 0 and `least`: each group's patients in its lowest cell, and in its highest.
+
+    Patients are counted in the narrowest of the groups `widths_of`. Where one holds `least` it stands for itself; who is left over is counted in the
+    next wider group, together with those left over around them, and so on; fewer than `least` at the end take the smallest group with them. So
+    where a group ends hangs on nobody's score, and of a patient's place inside a narrowest group nothing is told. The patients at or below an edge
+    are at least those placed high and at most those placed low, and both sums over sites keep that. Fewer patients in all than `least` give no
+    counts.
+
+    Examples
+    --------
+    >>> placed(np.array([9, 1, 0, 4, 1, 0, 0, 0, 0, 11]), 5).tolist()
+    [[15, 0, 0, 0, 0, 0, 0, 0, 0, 11], [9, 0, 0, 0, 0, 0, 0, 0, 0, 17]]
+    >>> placed(np.array([2, 0, 1, 0, 0, 0, 0, 0, 0, 0]), 5).sum().tolist()
+    0
     """
     counts = np.asarray(counts, np.int64)
-    runs: list[list[int]] = []  # first cell, last cell, patients
-    first, held = 0, 0
-    for cell, count in enumerate(counts.tolist()):
-        if held == 0 and count >= least:
-            first = cell
-        held += count
-        if held and held >= least:
-            runs.append([first, cell, held])
-            first, held = cell + 1, 0
-    if held and runs:
-        runs[-1][1:] = [len(counts) - 1, runs[-1][2] + held]
     out = np.zeros((2, len(counts)), np.int64)
-    for low, high, count in runs:
+    if counts.sum() < least:
+        return out
+    groups: list[tuple[int, int, int]] = []  # patients, first and last cell
+    over, before = counts, 1
+    for width in widths_of(len(counts), int(counts.sum()), least):
+        over = over.reshape(-1, width // before).sum(1)
+        told = over >= least
+        groups += [(int(over[node]), int(node) * width, (int(node) + 1) * width - 1) for node in np.flatnonzero(told)]
+        over, before = np.where(told, 0, over), width
+    if over[0]:
+        smallest = min(groups)
+        groups.remove(smallest)
+        groups.append((int(over[0]) + smallest[0], 0, len(counts) - 1))
+    for count, low, high in groups:
         out[LOW, low] += count
         out[HIGH, high] += count
     return out
@@ -144,9 +167,9 @@ def score_histograms(
     Examples
     --------
     >>> fit = score_histograms(2, cells=10, least=5)
-    >>> part = fit.contribution({}, np.log([[0.95, 0.05]] * 6 + [[0.25, 0.75]] * 7), np.repeat([0, 1], [6, 7]), seed=0)
+    >>> part = fit.contribution({}, np.log([[0.95, 0.05]] * 30 + [[0.25, 0.75]] * 40), np.repeat([0, 1], [30, 40]), seed=0)
     >>> fit.combine(fit.start(2), [part], [])["cells"][1, POSITIVE, LOW].tolist()
-    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 0.0, 0.0]
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 40.0, 0.0, 0.0]
     """
     return ScoreHistograms(classes, cells, least)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_models.calibration.score_histograms import HIGH, LOW, placed, score_histograms, shown_classes
+from shared_models.calibration.score_histograms import HIGH, LOW, placed, score_histograms, shown_classes, widths_of
 from shared_models.judging.released import beside, exact_figures, figures_of, released_table
 from shared_models.judging.released_bounds import Histogram
 from shared_models.metrics.calibration import brier, expected_calibration_error
@@ -60,16 +61,32 @@ def test_the_bounds_hold_the_figure_of_the_patients(seed: int, most: int, rough:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 8))
-def test_placements_bound_the_counts_and_no_cell_is_small(counts: list[int], least: int) -> None:
-    both = placed(np.array(counts), least)
+@given(st.integers(1, 6), st.integers(0, 10**6), st.sampled_from([1, 4, 30]), st.integers(1, 8))
+def test_placements_bound_the_counts_and_no_cell_is_small(tens: int, seed: int, most: int, least: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, most + 1, 10 * tens) * (rng.random(10 * tens) < rng.random())
+    both = placed(counts, least)
     assert not ((both > 0) & (both < least)).any()
-    assert both.sum(1).tolist() == ([sum(counts)] * 2 if sum(counts) >= least else [0, 0])
-    if sum(counts) >= least:
+    assert both.sum(1).tolist() == ([counts.sum()] * 2 if counts.sum() >= least else [0, 0])
+    if counts.sum() >= least:
         true = np.cumsum(counts)
         assert (np.cumsum(both[HIGH]) <= true).all() and (true <= np.cumsum(both[LOW])).all()
-    if least == 1:
+    if least == 1 and 2 * counts.sum() >= 10 * tens:
         assert (both == counts).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([10, 30, 50, 100, 140]), st.integers(0, 10**6), st.integers(0, 400), st.integers(1, 8))
+def test_where_a_patient_lies_inside_a_group_known_beforehand_is_not_told(cells: int, seed: int, patients: int, least: int) -> None:
+    rng = np.random.default_rng(seed)
+    widths = widths_of(cells, patients, least)
+    assert widths[-1] == cells and all(wide % narrow == 0 for narrow, wide in pairwise(widths))
+    where = (cells * rng.beta(0.5, 2, patients)).astype(int)
+    moved = where // widths[0] * widths[0] + rng.integers(0, widths[0], patients)
+    one, other = (placed(np.bincount(of, minlength=cells), least) for of in (where, moved))
+    assert (one == other).all()
+    for row, edge in zip(one, (0, -1), strict=True):  # every end is one of a group
+        assert all((cell - edge) % widths[0] == 0 for cell in np.flatnonzero(row))
 
 
 @settings(max_examples=50, deadline=None)
@@ -88,9 +105,9 @@ def test_with_fine_cells_and_large_sites_the_bounds_are_narrow() -> None:
     fit, p = score_histograms(2), np.stack([1 - s, s], 1)
     table = released_table(sum(fit.of(p[i::4], y[i::4]) for i in range(4)), 4000, ["no", "yes"])["yes"]
     exact = exact_figures(y == 1, s)
-    for figure, most in {"auroc": 0.03, "auprc": 0.08, "sensitivity": 0.1, "brier": 0.03, "ece": 0.12, "intercept": 0.25}.items():
+    for figure, most in {"auroc": 0.08, "auprc": 0.14, "sensitivity": 0.15, "brier": 0.05, "ece": 0.2, "intercept": 0.3}.items():
         assert table[figure]["high"] - table[figure]["low"] < most, (figure, table[figure])
-        assert abs(table[figure]["value"] - exact[figure]) < most / 3
+        assert abs(table[figure]["value"] - exact[figure]) < most / 2
     assert exact["brier"] == pytest.approx(brier(y, p, np.ones((1, 4000)))[0])
     assert exact["ece"] == pytest.approx(expected_calibration_error(y, s, bins=10), abs=1e-9)
 
