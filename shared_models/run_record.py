@@ -27,6 +27,7 @@ RELEASED = (
     "rounds.jsonl",
     "metrics.json",
     "site_metrics.json",
+    "site_histograms.json",
     "site_reports.json",
     "curves.json",
     "release.json",

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared_models.calibration.score_histograms import ScoreHistograms, score_histograms
 from shared_models.experiment import Experiment
-from shared_models.judging.released import beside, released_table
+from shared_models.judging.released import beside, released_sites, released_table
 from shared_models.phases import calibrations_of
 
 Answer = tuple[list[int], list[list[float]], list[str]]
@@ -32,16 +32,20 @@ def split_facts(experiment: Experiment, unseen: Sequence[str], names: Sequence[s
 
 
 def released_beside(experiment: Experiment, parts: Mapping[str, Answer]) -> dict[str, dict[str, Any]]:
-    """Return what the sites' released histograms would tell of their patients, each counted once, with the exact figures beside."""
+    """Return what the sites' released histograms would tell of their patients, each counted once, with the exact figures beside.
+
+    ``all`` is the table of all sites together, ``sites`` has that of each by name.
+    """
     classes = list(experiment.data.classes)
     named = [fit for fit in calibrations_of(experiment) if isinstance(fit, ScoreHistograms)]
     fit = named[0] if named else score_histograms(len(classes))
-    labels, rows, total = [], [], np.zeros((len(classes), 2, 2, fit.cells))
-    for y, p, who in parts.values():
+    own: dict[str, tuple[np.ndarray, float]] = {}
+    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for site, (y, p, who) in parts.items():
         first = sorted({name: place for place, name in reversed(list(enumerate(who)))}.values())
-        own, own_y = np.asarray(p, np.float64).reshape(-1, len(classes))[first], np.asarray(y, np.int64)[first]
-        total += fit.of(own, own_y)
-        labels.append(own_y)
-        rows.append(own)
-    y, p = np.concatenate(labels), np.concatenate(rows)
-    return beside(released_table(total, len(y), classes), y, p, classes)
+        known[site] = np.asarray(y, np.int64)[first], np.asarray(p, np.float64).reshape(-1, len(classes))[first]
+        own[site] = fit.of(known[site][1], known[site][0]).astype(np.float64), float(len(first))
+    labels, rows = (np.concatenate([one[place] for one in known.values()]) for place in range(2))
+    total = np.sum([cells for cells, _ in own.values()], axis=0)
+    sites = {site: beside(table, *known[site], classes) for site, table in released_sites(own, classes).items()}
+    return {"all": beside(released_table(total, len(labels), classes), labels, rows, classes), "sites": sites}

@@ -12,6 +12,7 @@ import jinja2
 
 from server.reports import wording
 from server.reports.evaluation import environment
+from server.runs.by_site import read_by_site
 from server.runs.log import last_of_training, patients_of, read_rounds
 from shared_models.bundle import load_bundle
 from shared_models.calibration.operating_point import OperatingPoint
@@ -19,7 +20,7 @@ from shared_models.core.arrays import State
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, read_state, write_atomic, write_json
 from shared_models.experiment import Experiment
-from shared_models.judging.released import released_table
+from shared_models.judging.released import released_sites, released_table
 from shared_models.judging.standing import site_gap
 from shared_models.metrics.intervals import wilson
 from shared_models.phases import calibrations_of, fit_of
@@ -67,6 +68,7 @@ def released_figures(run: Path) -> dict[str, Any]:
         "split": experiment.evaluation.split_in_words,
         "patients_trained_on": patients_of(last) if (last := last_of_training(lines)) else None,
         "by_class": None,
+        "by_site": {},
         "operating_point": _point(experiment, state),
         "sites": {site: {name.removeprefix("val_"): value for name, value in sorted(of.items())} for site, of in judged.items()},
         "site_gap": site_gap({site: {"value": of.get("val_auroc_macro")} for site, of in judged.items()}),
@@ -74,6 +76,7 @@ def released_figures(run: Path) -> dict[str, Any]:
     if HISTOGRAMS in names:
         fit = fit_of(state, HISTOGRAMS, after=True)
         found["by_class"] = released_table(fit["cells"], float(fit["patients"][0]), classes)
+        found["by_site"] = released_sites(read_by_site(home, len(classes)), classes)
     return {**found, "warnings": warnings(found)}
 
 
@@ -82,6 +85,8 @@ def warnings(found: dict[str, Any]) -> list[str]:
     said = ["No patient's score left a hospital: what follows is of held-out patients at the hospitals that trained the model."]
     if found["by_class"] is None:
         said.append("The run asked for no histograms of scores: figures by class are not known. Add [[calibration]] name = 'score_histograms'.")
+    elif not found["by_site"]:
+        said.append("The hospitals' counts were summed under the secure sum: figures by hospital are not known, and nobody may know them.")
     for name, row in (found["by_class"] or {}).items():
         if row["auroc"]["value"] is None:
             said.append(f"{name}: undefined, too few patients could be counted.")

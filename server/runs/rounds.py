@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.runs.buffered import Buffered
+from server.runs.by_site import keep_by_site
 from server.runs.chain import gather_chain
 from server.runs.check import REJECTIONS
 from server.runs.checkpoint import RoundState, save
@@ -221,6 +222,8 @@ def run_rounds(
                 code="E_REJECTED" if len(valid) + rejected >= settings.quorum else "E_QUORUM",
             )
         state, own = strategy.aggregate(current, at.own, spool)
+        if secure is None:
+            keep_by_site(folder, model, spool)
         moved = distance(state, current) if model is None else 0.0
         kept = {} if buffered is None else buffered.keep()
         at = RoundState(at.run, number, phase.joined(at.state, state), own, at.experiment, tuple(records), kept)

@@ -1,6 +1,6 @@
 """Figures of a class from what sites may release: histograms of the probability. Each is an interval that holds the figure of the patients.
 
-A site's counts are of runs of cells (`shared_models/calibration/score_histograms`); the bounds are those of `released_bounds`.
+A site's counts are of groups of cells (`shared_models/calibration/score_histograms`); the bounds are those of `released_bounds`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ from shared_models.judging.released_bounds import (
     sensitivity_bounds,
     solved_intercept,
 )
+from shared_models.judging.released_slope import slope_bounds, slope_estimate
+from shared_models.judging.standing import LEAST
 from shared_models.metrics.calibration import calibration_line
 from shared_models.metrics.decision import net_benefit
 from shared_models.metrics.ranking import auroc, average_precision, sensitivity_at
+
+FIGURES = ("auroc", "auprc", "sensitivity", "brier", "slope", "intercept", "ece")
+"""In the order in which they are shown."""
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Probabilities from which on one would act, at which the net benefit is told."""
@@ -42,9 +47,9 @@ def histograms(cells: NDArray[Any], patients: float) -> list[Histogram]:
 def figures_of(found: Histogram, *, specificity: float = 0.9) -> dict[str, Any]:
     """Return ``positives``, ``negatives``, ``missing``, and by figure ``value`` with bounds ``low`` and ``high``; None is *undefined*.
 
-    ``auroc``, ``auprc``, ``sensitivity`` at `specificity`, ``brier``, ``intercept``, ``ece`` (ten bins of equal width), and ``net_benefit`` by
-    threshold. The value takes half of each run's patients as placed low and half as placed high, in the middle of their cells. The calibration
-    slope has none: no bound of it was found.
+    ``auroc``, ``auprc``, ``sensitivity`` at `specificity`, ``brier``, ``slope``, ``intercept``, ``ece`` (ten bins of equal width), and
+    ``net_benefit`` by threshold. The value takes half of each group's patients as placed low and half as placed high, in the middle of their
+    cells. A bound of the slope is None where none is certain.
 
     Examples
     --------
@@ -56,7 +61,7 @@ def figures_of(found: Histogram, *, specificity: float = 0.9) -> dict[str, Any]:
     """
     told = {"positives": round(found.positives[LOW].sum()), "negatives": round(found.rest[LOW].sum()), "missing": found.missing}
     if not told["positives"] or not told["negatives"]:
-        nothing = dict.fromkeys(("auroc", "auprc", "sensitivity", "brier", "intercept", "ece"), _cell(None, (0.0, 0.0)))
+        nothing = dict.fromkeys(FIGURES, _cell(None, (0.0, 0.0)))
         return {**told, **nothing, "net_benefit": {}, "reliability": []}
     truth, scores, weights = _middle(found)
     bounds = {
@@ -76,6 +81,9 @@ def figures_of(found: Histogram, *, specificity: float = 0.9) -> dict[str, Any]:
         "ece": _weighted_ece(truth, scores, weights),
     }
     cells = {name: _cell(values[name], ends) for name, ends in bounds.items()}
+    slope = slope_estimate(found)
+    low, high = slope_bounds(found, slope)
+    cells["slope"] = {"value": slope, "low": low, "high": high}
     benefit = {f"{t:g}": _cell(_weighted_benefit(truth, scores, weights, t), benefit_bounds(found, t)) for t in THRESHOLDS}
     return {**told, **cells, "net_benefit": benefit, "reliability": reliability_bounds(found)}
 
@@ -99,6 +107,29 @@ def exact_figures(truth: NDArray[Any], scores: NDArray[Any], *, specificity: flo
 def released_table(cells: NDArray[Any], patients: float, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return `figures_of` every class by name."""
     return {name: figures_of(one) for name, one in zip(classes, histograms(cells, patients), strict=True)}
+
+
+def released_sites(cells: Mapping[str, tuple[NDArray[Any], float]], classes: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return `released_table` of each site by name, from its own counts and number of patients.
+
+    A figure of a class with fewer than ten patients with it, or without it, counted at a site is withheld: the row has ``why``.
+    """
+    return {site: {name: _enough(row) for name, row in released_table(own, patients, classes).items()} for site, (own, patients) in cells.items()}
+
+
+def _enough(row: dict[str, Any]) -> dict[str, Any]:
+    fewer = min(row["positives"], row["negatives"])
+    if fewer >= LEAST:
+        return {**row, "why": ""}
+    counts = {name: row[name] for name in ("positives", "negatives", "missing")}
+    nothing = dict.fromkeys(FIGURES, _cell(None, (0.0, 0.0)))
+    return {
+        **counts,
+        **nothing,
+        "net_benefit": {},
+        "reliability": [],
+        "why": f"{row['positives']} with it and {row['negatives']} without: {LEAST} of each are needed",
+    }
 
 
 def beside(table: Mapping[str, dict[str, Any]], labels: Any, probabilities: Any, classes: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -136,6 +136,16 @@ def test_a_deployed_run_is_judged_by_its_released_histograms_within_bounds(secur
         assert row["positives"] == (y == c).sum() and row["missing"] == 0
         for figure in ("auroc", "auprc", "sensitivity", "brier", "intercept", "ece"):
             assert row[figure]["low"] - 1e-9 <= exact[figure] <= row[figure]["high"] + 1e-9
+        low, high = row["slope"]["low"], row["slope"]["high"]
+        assert (low is None or low <= exact["slope"]) and (high is None or exact["slope"] <= high)
+    # Each hospital by itself, where its counts are not hidden: they add up to the whole.
+    assert set(found["by_site"]) == (set() if secure else set(sites)) and secure != (folder / "site_histograms.json").exists()
+    for place, name in enumerate(asked.data.classes):
+        counted = [table[name]["positives"] for table in found["by_site"].values()]
+        assert secure or sum(counted) == found["by_class"][name]["positives"]
+        for (own, table), one in zip(found["by_site"].items(), split, strict=not secure):
+            assert table[name]["positives"] == (one.labels == place).sum(), own
+            assert table[name]["auroc"]["value"] is not None or table[name]["why"]
     assert found["operating_point"]["specificity"]["n"] > 0 and ("beta" in found["sites"]) != secure
     assert "Research use only" in page.read_text() and is_deployed(folder)
 
