@@ -136,21 +136,27 @@ def percent(share: float) -> str:
 
 
 def attention_chart(slices: tuple[SeenSlice, ...]) -> str:
-    """Return bars of the attention from apex to base as SVG: pictured slices dark, even attention as a dashed line."""
+    """Return bars of the attention from apex to base as SVG: pictured slices dark, even attention as a dashed line.
+
+    Marks have their colours of paper as attributes: a page's style, which a browser prefers, does not reach into a drawing in the PDF.
+    """
     width, height, top = 720.0, 76.0, 4.0
     weights = [one.attention or 0.0 for one in slices]
     even, most = 1 / len(slices), max([*weights, 1.5 / len(slices)])
     step = width / len(slices)
+    seen, bar = 'class="seen" fill="#0b6b68"', 'class="bar" fill="#a9c4c2"'
     bars = [
-        f'<rect class="{"seen" if one.picture else "bar"}" x="{i * step + 2:.1f}" y="{top + height * (1 - weight / most):.1f}" '
+        f'<rect {seen if one.picture else bar} x="{i * step + 2:.1f}" y="{top + height * (1 - weight / most):.1f}" '
         f'width="{step - 4:.1f}" height="{max(height * weight / most, 1):.1f}"><title>slice {one.number}: {weight:.3f}</title></rect>'
         for i, (one, weight) in enumerate(zip(slices, weights, strict=True))
     ]
     line = top + height * (1 - even / most)
+    words = 'font-family="sans-serif" font-size="11" fill="#56616c"'
     return (
         f'<svg viewBox="0 0 {width:.0f} {height + top + 20:.0f}" role="img" aria-label="Attention of each slice from apex to base">{"".join(bars)}'
-        f'<line x1="0" x2="{width:.0f}" y1="{line:.1f}" y2="{line:.1f}"></line>'
-        f'<text x="0" y="{height + top + 16:.0f}">apex</text><text x="{width:.0f}" y="{height + top + 16:.0f}" text-anchor="end">base</text></svg>'
+        f'<line stroke="#56616c" stroke-dasharray="4 3" x1="0" x2="{width:.0f}" y1="{line:.1f}" y2="{line:.1f}"></line>'
+        f'<text {words} x="0" y="{height + top + 16:.0f}">apex</text>'
+        f'<text {words} x="{width:.0f}" y="{height + top + 16:.0f}" text-anchor="end">base</text></svg>'
     )
 
 

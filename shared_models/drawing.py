@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -44,6 +46,27 @@ def tick_text(value: float) -> str:
     ('0.5', '20')
     """
     return f"{value:.6g}"
+
+
+def apart(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
+    """Return places moved so that no two lie nearer than `least`, in their order and, where they have room, between `low` and `high`.
+
+    Examples
+    --------
+    >>> apart([50.0, 52.0, 10.0], 12.0, 0.0, 100.0)
+    [50.0, 62.0, 10.0]
+    >>> apart([99.0, 98.0], 12.0, 0.0, 100.0)
+    [100.0, 88.0]
+    """
+    order = sorted(range(len(places)), key=lambda place: places[place])
+    moved = [min(max(place, low), high) for place in places]
+    for before, after in itertools.pairwise(order):
+        moved[after] = max(moved[after], moved[before] + least)
+    if order:
+        moved[order[-1]] = min(moved[order[-1]], high)
+    for after, before in itertools.pairwise(reversed(order)):
+        moved[before] = min(moved[before], moved[after] - least)
+    return moved
 
 
 @dataclass

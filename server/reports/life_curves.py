@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from server.reports.wording import shown
-from shared_models.drawing import DASHES, Chart, nice_ticks
+from shared_models.drawing import DASHES, Chart, apart, nice_ticks
 from shared_models.survival.life_table import Curve, LifeTable, aalen_johansen, kaplan_meier
 
 
@@ -50,13 +50,15 @@ def _chart(curves: dict[str, Curve], survival: Curve) -> str:
     chart = Chart(720, 320, (0, last), (0, 1), left=54)
     chart.axis_x([tick for tick in nice_ticks(0, last, 8) if tick <= last], "Time")
     chart.axis_y([0, 0.25, 0.5, 0.75, 1], "Share without an event" if len(curves) == 1 else "Share with the event")
-    for place, (name, curve) in enumerate(curves.items()):
+    for place, curve in enumerate(curves.values()):
         css = "federated" if len(curves) == 1 else f"hue{place}"
         for values, dashes in ((curve.low, "1 4"), (curve.high, "1 4"), (curve.values, DASHES[place % len(DASHES)])):
             xs, ys = _steps(curve, values)
             chart.line(css if values is curve.values else f"{css} alone", xs, ys, dashes)
-        if len(curves) > 1:
-            chart.label(f"tick {css}", chart.width - 16, chart.at_y(float(curve.values[-1])) - 6, name, text_anchor="end")
+    if len(curves) > 1:
+        ends = apart([chart.at_y(float(curve.values[-1])) - 6 for curve in curves.values()], 13.0, chart.top + 13, chart.height - chart.bottom - 4)
+        for place, (name, end) in enumerate(zip(curves, ends, strict=True)):
+            chart.label(f"tick hue{place}", chart.width - 16, end, name, text_anchor="end")
     said = "; ".join(f"{name}: {shown(float(curve.values[-1]))} at {last:g}" for name, curve in curves.items())
     return chart.svg("plot-life-table", "Survival" if len(curves) == 1 else "Incidence of each cause", f"{said}.")
 

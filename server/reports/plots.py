@@ -54,13 +54,13 @@ def learning_curves(record: Record, headline: str) -> list[dict[str, Any]]:
     groups = [{"all sites": one["total"]} if one.get("total") else one["sites"] for one in record.rounds]
     sites = list(dict.fromkeys(site for one in groups for site in one))
     xs = [float(one["round"]) for one in record.rounds]
-    metrics = list(dict.fromkeys(name for one in groups for found in one.values() for name in found.get("metrics") or {}))
+    metrics = list(dict.fromkeys(name for one in groups for found in one.values() for name in found.get("metrics") or {} if name != "train_loss"))
     validated = headline if headline in metrics else next(iter(metrics), None)
     drawn = []
 
     def values(site: str, metric: str | None) -> list[float | None]:
         found = [one.get(site) or {} for one in groups]
-        return [as_cell(one.get("train_loss") if metric is None else (one.get("metrics") or {}).get(metric))["value"] for one in found]
+        return [as_cell(_loss_of(one) if metric is None else (one.get("metrics") or {}).get(metric))["value"] for one in found]
 
     for key, metric, title in (("loss", None, "Training loss"), ("validation", validated, "Validation")):
         lines = {site: values(site, metric) for site in sites}
@@ -82,6 +82,10 @@ def learning_curves(record: Record, headline: str) -> list[dict[str, Any]]:
         told = "; ".join(f"{site} from {shown(line[0])} to {shown(line[-1])}" for site, line in known_of.items())
         drawn.append({"title": title, "metric": metric, "svg": chart.svg(f"plot-{key}", f"{title} by round", f"First to last round: {told}.")})
     return drawn
+
+
+def _loss_of(told: dict[str, Any]) -> Any:
+    return told.get("train_loss", (told.get("metrics") or {}).get("train_loss"))
 
 
 def legend(names: list[str]) -> list[dict[str, str]]:

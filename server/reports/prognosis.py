@@ -9,11 +9,13 @@ from server.reports.plots import style_of
 from server.reports.record import Record
 from server.reports.survival import ratio_of
 from server.reports.wording import shown
-from shared_models.drawing import DASHES, Chart, nice_ticks
+from shared_models.drawing import DASHES, Chart, apart, nice_ticks
 from shared_models.metrics import METRICS
 
 ARMS = (("federated", "Federated"), ("pooled", "All data pooled"))
 WIDE, HIGH = 330, 290
+LINE = 13.0
+"""Height of a line of text, in units of the drawing."""
 
 
 def panels(record: Record) -> dict[str, Any]:
@@ -48,10 +50,21 @@ def _panels_of(drawn: dict[str, Any], what: str, draw: Any, unit: str) -> list[d
     horizons = list(dict.fromkeys(horizon for found in drawn.values() for horizon in found.get(what) or {}))
     known = {horizon: {key: found[what][horizon] for key, found in drawn.items() if (found.get(what) or {}).get(horizon)} for horizon in horizons}
     return [
-        {"title": f"By {horizon} {unit}", "svg": draw(f"plot-{what}-{number}", arms, horizon, unit)}
+        {"title": f"By {counted(horizon, unit)}", "svg": draw(f"plot-{what}-{number}", arms, horizon, unit)}
         for number, (horizon, arms) in enumerate(known.items())
         if arms
     ]
+
+
+def counted(horizon: str, unit: str) -> str:
+    """Return a horizon with its unit.
+
+    Examples
+    --------
+    >>> counted("1", "years"), counted("5", "years"), counted("1", "time")
+    ('1 year', '5 years', '1 time')
+    """
+    return f"{horizon} {unit.removesuffix('s') if horizon == '1' else unit}"
 
 
 def thirds_chart(key: str, thirds: list[dict[str, Any]], unit: str) -> str:
@@ -65,7 +78,9 @@ def thirds_chart(key: str, thirds: list[dict[str, Any]], unit: str) -> str:
         for part, dashes in (("low", "1 4"), ("high", "1 4"), ("survival", DASHES[place])):
             xs, ys = _steps(third["times"], third[part], end)
             chart.line(css if part == "survival" else f"{css} alone", xs, ys, dashes)
-        chart.label(f"tick {css}", chart.width - 14, chart.at_y(third["survival"][-1]) - 5, f"{third['name']} risk", text_anchor="end")
+    ends = apart([chart.at_y(third["survival"][-1]) - 5 for third in thirds], LINE, chart.top + LINE, chart.height - chart.bottom - 4)
+    for place, (third, end) in enumerate(zip(thirds, ends, strict=True)):
+        chart.label(f"tick hue{place}", chart.width - 14, end, f"{third['name']} risk", text_anchor="end")
     told = "; ".join(
         f"{third['name']} risk: {third['events']} events among {third['n']}, {shown(third['survival'][-1])} at the end" for third in thirds
     )
@@ -114,7 +129,7 @@ def roc_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
             f"value {style_of(key)}", chart.at_x(0.98), chart.at_y(0.06 + 0.07 * place), f"{dict(ARMS)[key]} {shown(found['auc'])}", text_anchor="end"
         )
     told = "; ".join(f"{dict(ARMS)[key]} {shown(found['auc'])}" for key, found in arms.items())
-    return chart.svg(name, f"ROC of the event by {horizon} {unit}", f"Area under the curve: {told}.")
+    return chart.svg(name, f"ROC of the event by {counted(horizon, unit)}", f"Area under the curve: {told}.")
 
 
 def calibration_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
@@ -134,7 +149,7 @@ def calibration_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) 
                 key, row["stated"], row["seen"], 4.5, f"{dict(ARMS)[key]}: stated {shown(row['stated'])}, seen {shown(row['seen'])}, {row['n']} cases"
             )
     told = "; ".join(f"{dict(ARMS)[key]}: stated {shown(found['stated'])} on average, seen {shown(found['seen'])}" for key, found in arms.items())
-    return chart.svg(name, f"Calibration of the risk by {horizon} {unit}", f"{told}.")
+    return chart.svg(name, f"Calibration of the risk by {counted(horizon, unit)}", f"{told}.")
 
 
 def decision_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
@@ -155,7 +170,7 @@ def decision_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> 
     for key, found in reversed(arms.items()):
         chart.line(style_of(key), xs, shown_part(found["model"]), "5 3" if key == "pooled" else "")
     told = "; ".join(f"{dict(ARMS)[key]} at most {shown(max(found['model']))}" for key, found in arms.items())
-    return chart.svg(name, f"Net benefit of the risk by {horizon} {unit}", f"{told}; acting on all at most {shown(max(first['all']))}.")
+    return chart.svg(name, f"Net benefit of the risk by {counted(horizon, unit)}", f"{told}; acting on all at most {shown(max(first['all']))}.")
 
 
 def hazard_rows(hazards: dict[str, Any]) -> list[dict[str, Any]]:

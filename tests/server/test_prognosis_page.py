@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -60,6 +61,10 @@ def test_the_page_shows_curves_and_numbers(tmp_path: Path, absolute: bool) -> No
     pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     titles = [ET.fromstring(one)[0].text or "" for one in pictures if "aria-labelledby" in one]  # noqa: S314  our own page
     assert sum(title.startswith(("ROC of the event", "Calibration of the risk", "Net benefit")) for title in titles) == (9 if absolute else 3)
+    assert not absolute or ("<h4>By 1 year</h4>" in page and "By 1 years" not in page)
+    for one in pictures:  # names of curves that end at one height are still read
+        places = sorted(float(text.get("y", 0)) for text in ET.fromstring(one).iter("text") if (text.text or "").endswith(" risk"))  # noqa: S314
+        assert all(below - above >= 12.9 for above, below in itertools.pairwise(places))
     assert len(set(re.findall(r'<title id="([^"]+)"', page))) == len(re.findall(r'<title id="', page))
     assert "It tells apart" not in page and "nan" not in page.lower().replace("finance", "")
 

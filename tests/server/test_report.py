@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from server.reports.plots import learning_curves
 from server.reports.record import read_record
 from server.reports.report import write_report
 from shared_models.core.errors import BadInput
@@ -317,6 +318,14 @@ def test_a_round_that_was_run_again_counts_once(tmp_path):
     lines = [{"round": r, "sites": {"A": {"train_loss": loss, "num_cases": 3}, "B": None}} for r, loss in ((1, 9.0), (2, 8.0), (1, 3.0))]
     (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert [one["sites"]["A"]["train_loss"] for one in read_record(tmp_path).rounds] == [3.0, 8.0]
+
+
+def test_a_loss_that_sites_tell_as_a_metric_is_no_validation(tmp_path):
+    write_json(tmp_path / "metrics.json", {})
+    lines = [{"round": r, "sites": {"A": {"metrics": {"train_loss": 1.0 / r}, "num_cases": 3}}} for r in (1, 2, 3)]
+    (tmp_path / "rounds.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    [drawn] = learning_curves(read_record(tmp_path), "harrell_c")
+    assert (drawn["title"], drawn["metric"]) == ("Training loss", None) and "A from 1.000 to 0.333" in drawn["svg"]
 
 
 def test_a_folder_without_metrics_is_refused(tmp_path):
