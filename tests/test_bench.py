@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[1]
         pytest.param("adaptation", ("pretrained, LoRA", "scratch, whole", "kB a round"), marks=pytest.mark.zoo),
         pytest.param("pattern_maps", ("macro F1", "honeycombing", "called so"), marks=pytest.mark.zoo),
         pytest.param("gpu", ("ms a step", "attention_cnn", "peak MB"), marks=pytest.mark.zoo),
-        pytest.param("predict", ("where the seconds go", "segmenting", "explanation", "peak MB"), marks=pytest.mark.zoo),
+        pytest.param("predict", ("where the processor's seconds go", "segmenting", "explanation", "peak MB"), marks=pytest.mark.zoo),
         ("survival", ("lifelines / it", "rounds", "kB a site and round")),
         pytest.param("visits", ("C, first visit", "AUC(3), planted", "C gained", "as asked"), marks=pytest.mark.zoo),
         pytest.param("site_bias", ("stratified", "unstratified", "confounded", "interval holds the truth"), marks=pytest.mark.zoo),

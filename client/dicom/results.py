@@ -46,6 +46,9 @@ FINDINGS = {
 """Patterns that DICOM (PS3.16, CID 6102 "Chest Finding or Feature" and what it includes) or SNOMED CT has a code for; others take one of ours."""
 
 
+NO_STEP = 1e-6
+"""Voxels over a whole slice: what a rounded direction cosine leaves, and no step."""
+
 MAY_BE_EMPTY = (
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -85,22 +88,44 @@ def on_slices(labels: Mask, grid: Volume, images: Sequence[Dataset]) -> Mask:
     """
     direction = np.eye(3)[::-1] if grid.direction is None else np.asarray(grid.direction, float)
     to_grid = np.linalg.inv((direction * np.asarray(grid.spacing_mm)[:, None]).T)
-    found = np.zeros((len(images), int(images[0].Rows), int(images[0].Columns)), np.uint8)
+    shape = (int(images[0].Rows), int(images[0].Columns))
+    found = np.zeros((len(images), *shape), np.uint8)
     for number, image in enumerate(images):
         row, column = (np.asarray(image.ImageOrientationPatient[part : part + 3], float) for part in (0, 3))
         step_down, step_right = (float(value) for value in image.PixelSpacing)
         # One slice is an affine plane: a base point and two steps, all in voxels of the grid.
         base = to_grid @ (np.asarray(image.ImagePositionPatient, float) - np.asarray(grid.origin_mm, float))
-        down, right = to_grid @ (column * step_down), to_grid @ (row * step_right)
-        place = base[:, None, None] + down[:, None, None] * np.arange(found.shape[1])[:, None] + right[:, None, None] * np.arange(found.shape[2])
-        index = np.rint(place).astype(int)
-        inside = np.all([(part >= 0) & (part < size) for part, size in zip(index, labels.shape, strict=True)], axis=0)
-        found[number][inside] = labels[tuple(part[inside] for part in index)]
+        steps = to_grid @ (column * step_down), to_grid @ (row * step_right)
+        index = _by_axis(base, steps, shape) if _along_axes(steps, shape) else _by_voxel(base, steps, shape)
+        inside = [(part >= 0) & (part < size) for part, size in zip(index, labels.shape, strict=True)]
+        nearest = labels[tuple(np.clip(part, 0, size - 1) for part, size in zip(index, labels.shape, strict=True))]
+        found[number] = np.where(inside[0] & inside[1] & inside[2], nearest, 0)
     return found
 
 
+Steps = tuple[np.ndarray, np.ndarray]
+"""One row down and one column to the right, in voxels of a grid."""
+
+
+def _along_axes(steps: Steps, shape: tuple[int, int]) -> bool:
+    """Say whether each axis of the grid changes along rows or along columns, not along both: then an index is found by axis, not by voxel."""
+    down, right = (np.abs(step) * size > NO_STEP for step, size in zip(steps, shape, strict=True))
+    return not (down & right).any()
+
+
+def _by_axis(base: np.ndarray, steps: Steps, shape: tuple[int, int]) -> list[np.ndarray]:
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
+    down, right = (np.where(np.abs(step) * size > NO_STEP, step, 0.0) for step, size in zip(steps, shape, strict=True))
+    return [np.rint(b + (d * rows if d else r * columns)).astype(np.intp) for b, d, r in zip(base, down, right, strict=True)]
+
+
+def _by_voxel(base: np.ndarray, steps: Steps, shape: tuple[int, int]) -> list[np.ndarray]:
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
+    return [np.rint(b + d * rows + r * columns).astype(np.intp) for b, d, r in zip(base, *steps, strict=True)]
+
+
 def read_images(paths: Sequence[Path]) -> list[Dataset]:
-    """Read the CT images of a series that results are made for.
+    """Read the CT images of a series that results are made for, without their pixels: results take over what is said of an image.
 
     Raises
     ------
@@ -110,14 +135,22 @@ def read_images(paths: Sequence[Path]) -> list[Dataset]:
     from pydicom import dcmread
     from pydicom.uid import CTImageStorage
 
-    images: list[Dataset] = [dcmread(path) for path in paths]
+    images: list[Dataset] = [dcmread(path, stop_before_pixels=True) for path in paths]
     if any(image.SOPClassUID != CTImageStorage for image in images):
         raise BadInput("DICOM results are written for series of single CT images", remedy="the JSON and the page of the prediction are there")
+    for image in images:
+        _complete(image)  # they were read for the results alone: none of them need be copied for it later
     return images
 
 
+def _complete(image: Dataset) -> None:
+    for keyword in MAY_BE_EMPTY:
+        if keyword not in image:
+            setattr(image, keyword, None)
+
+
 def source_images(images: Sequence[Dataset]) -> list[Dataset]:
-    """Return copies of the images that hold everything that a result takes over from them, empty where the archive has left it out.
+    """Return the images with everything that a result takes over from them: where the archive has left it out, a copy in which it is empty.
 
     Raises
     ------
@@ -130,10 +163,8 @@ def source_images(images: Sequence[Dataset]) -> list[Dataset]:
     for image in images:
         if not image.get("FrameOfReferenceUID"):
             raise BadInput("results need images with a frame of reference", remedy="the JSON and the page of the prediction need none")
-        whole = copy.deepcopy(image)
-        for keyword in MAY_BE_EMPTY:
-            if keyword not in whole:
-                setattr(whole, keyword, None)
+        whole = image if all(keyword in image for keyword in MAY_BE_EMPTY) else copy.deepcopy(image)
+        _complete(whole)
         found.append(whole)
     return found
 

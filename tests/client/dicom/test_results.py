@@ -154,15 +154,18 @@ def test_labels_of_the_grid_fall_on_the_voxels_they_were_made_from(tmp_path: Pat
         assert np.array_equal(marked == 1, values < -700)
 
 
-def test_nearest_voxels_are_those_of_the_slow_definition() -> None:
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 1, 0, 0), (0.8, 0.6, 0, -0.6, 0.8, 0), (1, 0, 0, 0, 0.96, 0.28)])
+def test_nearest_voxels_are_those_of_the_slow_definition(orientation: tuple[float, ...]) -> None:
     generator = np.random.default_rng(3)
     labels = generator.integers(0, 3, (6, 7, 8)).astype(np.uint8)
     grid = Volume(np.zeros(labels.shape, np.float32), (4.0, 9.0, 10.0), (-150.0, -150.0, -100.0))
-    images = _images()[:5]
+    images = _images(ImageOrientationPatient=list(orientation))[:5]
+    along, down = np.array(orientation[:3]), np.array(orientation[3:])
     found = on_slices(labels, grid, images)
+    assert (found > 0).any()
     for number, image in enumerate(images):
         for row, column in generator.integers(0, 48, (40, 2)):
-            x, y, z = (np.asarray(image.ImagePositionPatient, float) + np.array([5.0 * column, 5.0 * row, 0.0])) - np.array(grid.origin_mm)
+            x, y, z = (np.asarray(image.ImagePositionPatient, float) + 5.0 * (column * along + row * down)) - np.array(grid.origin_mm)
             at = np.rint([z / 4.0, y / 9.0, x / 10.0]).astype(int)
             inside = all(0 <= part < size for part, size in zip(at, labels.shape, strict=True))
             assert found[number, row, column] == (labels[tuple(at)] if inside else 0)
