@@ -30,7 +30,7 @@ def by_opacus(mechanism: str, steps: list[tuple[float, float, int]], delta: floa
 @pytest.mark.parametrize(("sigma", "q", "steps"), CASES)
 def test_equals_opacus_over_the_flattened_steps(sigma: float, q: float, steps: int) -> None:
     split = [(sigma, q, steps // 3), (sigma, q, steps - steps // 3)]  # as two rounds
-    assert epsilon(split, 1e-5) == pytest.approx(by_opacus("rdp", [(sigma, q, steps)], 1e-5), abs=1e-6)
+    assert epsilon(split, 1e-5) == by_opacus("rdp", [(sigma, q, steps)], 1e-5)  # to the bit
 
 
 @pytest.mark.parametrize("start", (0, 10))
