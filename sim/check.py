@@ -98,6 +98,8 @@ def faults(experiment: Experiment) -> list[str]:
         found += _gaps(experiment)
         if experiment.model.name == "visit_transformer" and experiment.inputs.visits != "course":
             found.append("inputs.visits: 'visit_transformer' reads the visits of a patient; set visits = \"course\"")
+        if (odds := experiment.model.knobs.get("proportional", 0)) and odds != (intervals := len(experiment.data.intervals)):
+            found.append(f"model.proportional: the hazards of all {intervals} intervals move together, or none do; set it to {intervals}, or to 0")
         kinds = {"patch": ("patches",), "slices": ("studies", "patches"), "table": ("table", "studies", "patches")}.get(spec.takes, ("studies",))
         if experiment.data.kind not in kinds:
             found.append(f"model: {experiment.model.name!r} takes a {spec.takes}, but data.kind is {experiment.data.kind!r}")

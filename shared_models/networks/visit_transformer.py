@@ -26,6 +26,8 @@ def visit_transformer(
     hidden: Annotated[int, Field(ge=4, le=4096)] = 64,
     dropout: Dropout = 0.1,
     history: bool = True,
+    trend: bool = True,
+    proportional: Annotated[int, Field(ge=0, le=400)] = 0,
 ) -> nn.Module:
     """Build the transformer over visits: rows (n, visits * (1 + columns)) of ``inputs.visits = "course"``, output logits (n, outputs).
 
@@ -49,11 +51,16 @@ def visit_transformer(
         Probability of dropping a feature while training.
     history : bool
         False reads the first visit alone: what the later ones add is the difference.
+    trend : bool
+        A linear path beside the attention, from the first values and each column's change a year to the outputs.
+    proportional : int
+        That many outputs, from the first on, move together by one score, each from a constant of its own: set it to the number of
+        ``data.intervals`` for proportional odds of all intervals, which few deaths can teach. 0 gives every interval a score of its own.
 
     Raises
     ------
     BadChoice
-        Numbers that are not the same for each visit, or heads that do not share the width.
+        Numbers that are not the same for each visit, heads that do not share the width, or more proportional outputs than there are.
 
     Examples
     --------
@@ -68,6 +75,9 @@ def visit_transformer(
     if inputs % visits or inputs // visits < 2:
         remedy = 'set model.visits to inputs.most_visits, and inputs.visits = "course"'
         raise BadChoice("every visit has as many numbers, its time and at least one column", value=f"{inputs} over {visits} visits", remedy=remedy)
+    if proportional > outputs:
+        remedy = "set model.proportional to the number of data.intervals, or to 0"
+        raise BadChoice("proportional outputs are some of the outputs", value=f"{proportional} of {outputs}", remedy=remedy)
     return VisitTransformer(
         inputs // visits - 1,
         outputs,
@@ -78,6 +88,8 @@ def visit_transformer(
         hidden=hidden,
         dropout=dropout,
         history=history,
+        trend=trend,
+        proportional=proportional,
     )
 
 
@@ -89,5 +101,6 @@ SPEC = ModelSpec(
     representation="drop",
     takes_missing=True,
     source="Mei et al., Interstitial lung disease diagnosis and prognosis using an AI system integrating longitudinal data, Nat Commun 2023;14:2272 "
-    "(the system); Vaswani et al., Attention is all you need, NeurIPS 2017; time: Kazemi et al., Time2Vec, arXiv:1907.05321",
+    "(the system); Vaswani et al., Attention is all you need, NeurIPS 2017; time: Kazemi et al., Time2Vec, arXiv:1907.05321; "
+    "the linear path: Cheng et al., Wide & Deep Learning, DLRS 2016; proportional odds: Cox, J R Stat Soc B 1972;34:187",
 )

@@ -155,6 +155,8 @@ def test_a_network_of_visits_is_asked_for_visits() -> None:
     four = experiment.model_copy(update={"model": Choice(name="visit_transformer")})
     with pytest.raises(BadChoice, match=r"model\.visits = 3"):
         inputs_of(four)
+    odd = Choice.model_validate({**experiment.model.model_dump(), "proportional": 1})
+    assert any("model.proportional" in fault for fault in faults(experiment.model_copy(update={"model": odd})))
     plain = experiment.model_copy(update={"inputs": Inputs(columns=("age",), missing="mask")})
     assert any("set visits" in fault for fault in faults(plain))
     assert any("no second head" in fault for fault in faults(experiment.model_copy(update={"model": Choice(name="random_survival_forest")})))

@@ -23,7 +23,7 @@ from sim.hospital.preset import HospitalPreset
 from sim.settings import Courses, simulation_of
 from sim.zoo.visits import turned_round
 
-SMALL = ["model.width=16", "model.depth=1", "model.hidden=16", "model.dropout=0.0", "train.epochs=40"]
+SMALL = ["model.dropout=0.0", "train.epochs=20"]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_models.blocks.visits import VisitTransformer
+from shared_models.blocks.visits import CHANGE, SHRINK_YEARS2, VisitTransformer, trend_of
 from shared_models.core.errors import BadChoice
 from shared_models.networks.visit_transformer import visit_transformer
 
@@ -80,8 +80,48 @@ def test_without_history_the_first_visit_is_all() -> None:
     torch.testing.assert_close(model(rows.flatten(1)), network()(first.flatten(1)), atol=1e-6, rtol=0)
 
 
+def test_the_trend_is_the_slope_of_the_known_visits() -> None:
+    rows = torch.cat([course(0.0, 0.7, 1.2, NONE, seed=2), course(0.0, NONE, 2.0, 3.5, seed=3), course(0.0, NONE, NONE, NONE)]).double()
+    rows[0, 1, 2] = rows[1, 3, 3] = NONE
+    years, values = rows[..., 0], rows[..., 1:]
+    known = ~torch.isnan(values) & ~torch.isnan(years)[..., None]
+    found = trend_of(years, values, known)
+    for patient in range(3):
+        for column in range(COLUMNS):
+            here = known[patient, :, column]
+            when, what = years[patient, here].numpy(), values[patient, here, column].numpy()
+            centred = when - when.mean()
+            slow = (centred * (what - what.mean())).sum() / ((centred**2).sum() + SHRINK_YEARS2)
+            assert float(found[patient, column]) == pytest.approx(slow, abs=1e-12)
+
+
+@torch.inference_mode()
+def test_the_linear_path_reads_first_values_and_trends_and_proportional_outputs_share_a_score() -> None:
+    torch.manual_seed(0)
+    model = visit_transformer(4 * (1 + COLUMNS), 5, visits=4, width=16, depth=1, heads=2, hidden=8, proportional=3)
+    assert isinstance(model, VisitTransformer) and model.trend is not None and model.constants is not None
+    model.eval()
+    one, other = course(0.0, 0.5, 1.1, NONE, seed=1).flatten(1), course(0.0, 0.4, NONE, NONE, seed=2).flatten(1)
+    model.constants.copy_(torch.tensor([0.0, 1.0, -2.0]))
+    apart = model(one) - model(other)
+    torch.testing.assert_close(apart[:, 1:3], apart[:, :1].expand(1, 2))  # intervals move together, diagnoses on their own
+    assert (apart[:, 3:] - apart[:, :1]).abs().min() > 1e-4
+    before, reading = model(one), torch.zeros_like(model.trend.weight)
+    reading[1, COLUMNS] = 1.0  # the second score now reads the first column's trend
+    model.trend.weight.copy_(reading)
+    values = one.unflatten(1, (4, -1))
+    trend = trend_of(values[..., 0], values[..., 1:], ~torch.isnan(values[..., 1:]) & ~torch.isnan(values[..., :1]))
+    torch.testing.assert_close(model(one) - before, CHANGE * trend[:, :1] * torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0]]))
+
+
 @pytest.mark.parametrize(
-    ("inputs", "knobs", "words"), [(9, {"visits": 4}, "as many numbers"), (4, {"visits": 4}, "at least one column"), (8, {"heads": 3}, "heads")]
+    ("inputs", "knobs", "words"),
+    [
+        (9, {"visits": 4}, "as many numbers"),
+        (4, {"visits": 4}, "at least one column"),
+        (8, {"heads": 3}, "heads"),
+        (8, {"proportional": 3}, "some of the outputs"),
+    ],
 )
 def test_what_does_not_fit_is_named(inputs: int, knobs: dict[str, int], words: str) -> None:
     with pytest.raises(BadChoice, match=words):
