@@ -53,6 +53,8 @@ class Table:
         Since the patient's first visit, of a course alone.
     diagnoses : tuple of str, optional
         What stands in the column of the diagnosis, where it is learnt beside survival.
+    rows : tuple of int
+        Number of each row in the file, for messages.
     """
 
     values: np.ndarray
@@ -63,6 +65,7 @@ class Table:
     times: np.ndarray | None = None
     years: np.ndarray | None = None
     diagnoses: tuple[str, ...] | None = None
+    rows: tuple[int, ...] = ()
 
 
 def read_table(path: Path, experiment: Experiment) -> Table:
@@ -85,7 +88,7 @@ def read_table(path: Path, experiment: Experiment) -> Table:
     wanted = [*labelled, *(column.source for column in columns)]
     if absent := sorted(set(wanted) - set(header)):
         raise BadCohort("the table must have every column that the experiment names", value=absent, remedy=f"it has {', '.join(header)}")
-    values, labels, names, parts, times, years, said = [], [], [], [], [], [], []
+    values, labels, names, parts, times, years, said, rows = [], [], [], [], [], [], [], []
     for number, line in lines:
         cells = dict(zip(header, line, strict=True))
         outcome = _outcome(cells, data, number)
@@ -99,6 +102,7 @@ def read_table(path: Path, experiment: Experiment) -> Table:
         if part not in ("", *PARTS):
             raise BadCohort(f"table, row {number}, column part: must be training, validation or empty", value=part)
         values.append(row)
+        rows.append(number)
         labels.append(outcome[0])
         times.append(outcome[1])
         names.append(canonical_id(cells["patient_id"]) if "patient_id" in cells else f"row{number}")
@@ -108,7 +112,7 @@ def read_table(path: Path, experiment: Experiment) -> Table:
     table = np.array(values, np.float64).reshape(len(values), len(columns))
     seen = np.array(times, np.float64) if data.target == "survival" else None
     when, diagnoses = np.array(years, np.float64) if course else None, tuple(said) if data.diagnoses else None
-    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header, seen, when, diagnoses)
+    return Table(table, np.array(labels, np.int64), tuple(names), tuple(parts), "patient_id" in header, seen, when, diagnoses, tuple(rows))
 
 
 def _years_of(cell: str, number: int) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from client.cases.cohort import Case
 from client.cases.course import course_row, from_landmark, years_of
+from client.cases.course_rows import check_course
 from client.cases.survival import outcome_of
 from client.cases.table import Table
 from client.training.records import Records, table_row
@@ -48,7 +50,7 @@ def table_courses(table: Table, experiment: Experiment) -> Records:
     Raises
     ------
     BadCohort
-        Visits of a patient without a first one, or two at one time.
+        Visits of a patient without a first one or two at one time, outcomes that contradict each other; naming the rows and the column.
     """
     inputs, data, years = experiment.inputs, experiment.data, table.years
     if years is None or not table.identified:
@@ -58,6 +60,8 @@ def table_courses(table: Table, experiment: Experiment) -> Records:
         order.setdefault(name, []).append(number)
     rows, firsts, kept, outcomes = [], [], [], []
     for name, numbers in order.items():
+        told = [(int(table.labels[n]), math.nan if table.times is None else float(table.times[n])) for n in numbers]
+        check_course([table.rows[number] for number in numbers], years[numbers].tolist(), told)
         first = min(numbers, key=lambda number: years[number])
         outcome = (int(table.labels[first]), 0.0 if table.times is None else float(table.times[first]))
         if outcome[0] < 0 or (table.times is not None and (outcome := from_landmark(outcome, inputs)) is None):

@@ -136,6 +136,29 @@ def test_a_table_that_tells_no_course_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("a,0.5,4,1", "a,1,3.5,1"), "row 2, column years: the years of a patient's visits count from the first"),
+        (("a,0,4,1", "b,0,3,0", "a,0.5,,", "a,0.5,,"), "rows 4 and 5, column years: two visits of a patient"),
+        (("a,0,4,1", "a,1,3,0"), "rows 2 and 3, column event: one patient has two outcomes"),
+        (("a,1,2.8,1", "a,0,4,1"), "rows 3 and 2, column time: the times of one patient end on two days"),
+        (("b,0,9,0", "a,0,1,1", "a,2,,"), "rows 3 and 4, column years: a visit after the event"),
+    ],
+)
+def test_visits_that_contradict_one_another_are_named_by_row_and_column(lines: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    cells = (line.split(",") for line in lines)
+    rows = [f"{name},{years},UIP,10,80,{time},{event}" for name, years, time, event in cells]
+    (tmp_path / "table.csv").write_text("\n".join(["patient_id,years,diagnosis,whole_haa_percent,fvc_percent,time_years,event", *rows]))
+    (tmp_path / "site.toml").write_text('[site]\nname = "alpha"\ntable = "table.csv"\n')
+    with pytest.raises(BadCohort, match=said) as told:
+        split_records(Site.load(tmp_path / "site.toml"), experiment_of(kind="table"))
+    assert '"a"' not in str(told.value)
+    right = [f"{name},{years},UIP,10,80,{time},1" for name, years, time in (("a", 0, 4), ("a", 1, 3), ("a", 2, 2.05), ("a", 3, 4))]
+    (tmp_path / "table.csv").write_text("\n".join(["patient_id,years,diagnosis,whole_haa_percent,fvc_percent,time_years,event", *right]))
+    assert len(split_records(Site.load(tmp_path / "site.toml"), experiment_of(kind="table"))[0]) == 1
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"landmark_years": None}, "landmark_years is required"),
