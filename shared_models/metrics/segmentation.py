@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from shared_models.core.arrays import Mask
 from shared_models.core.errors import BadInput
-from shared_models.metrics.agreement import bland_altman, concordance
+from shared_models.metrics.agreement import bland_altman, concordance, quadratic_kappa
 from shared_models.metrics.intervals import bootstrap_counts
 from shared_models.metrics.resampled_intervals import resampled_interval
 from shared_models.metrics.spec import Counts, MetricSpec, Rows, mean_of_defined, number, ones, ratio
 from shared_models.patterns import UNLABELLED
+
+EXTENT_BINS_PERCENT = (5.0, 30.0)
+"""Bounds of the bins of an extent: below 5, 5 to 29, from 30 % of the lung. Karampitsakos et al., Front Med 2023."""
 
 
 def dice(mask: Mask, truth: Mask, *, label: int = 1) -> float | None:
@@ -171,8 +174,9 @@ def extents(tables: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float
 def extent_agreement(tables: NDArray[Any], classes: Sequence[str]) -> dict[str, dict[str, float | int | None]]:
     """Return for each class but the first how called extents agree with drawn ones over patients, in percentage points of the lung.
 
-    ``bias`` (mean of called minus drawn) with the limits of agreement ``low`` and ``high``, mean absolute error ``mae``, Lin's ``ccc``, the mean
-    ``drawn`` extent and ``n``. Sources: Bland & Altman, Lancet 1986;327:307; Lin, Biometrics 1989;45:255.
+    ``bias`` (mean of called minus drawn) with the limits of agreement ``low`` and ``high``, mean absolute error ``mae``, Lin's ``ccc``, quadratic
+    ``kappa`` of the bins of `EXTENT_BINS_PERCENT`, the mean ``drawn`` extent and ``n``. Sources: Bland & Altman, Lancet 1986;327:307; Lin, Biometrics
+    1989;45:255; Cohen, Psychol Bull 1968;70:213.
     """
     drawn, called = extents(tables)
     out: dict[str, dict[str, float | int | None]] = {}
@@ -183,5 +187,7 @@ def extent_agreement(tables: NDArray[Any], classes: Sequence[str]) -> dict[str, 
         apart = np.abs(called[:, column] - drawn[:, column])
         found = {"drawn": drawn[:, column].mean() if len(drawn) else None, "mae": apart.mean() if len(apart) else None}
         numbers = {key: None if value is None else float(value) for key, value in (found | limits).items()}
-        out[name] = numbers | {"ccc": concordance(drawn[:, column], called[:, column]), "n": len(drawn)}
+        bins = (np.digitize(values[:, column], EXTENT_BINS_PERCENT) for values in (drawn, called))
+        kappa = quadratic_kappa(*bins, grades=len(EXTENT_BINS_PERCENT) + 1)
+        out[name] = numbers | {"ccc": concordance(drawn[:, column], called[:, column]), "kappa": kappa, "n": len(drawn)}
     return out

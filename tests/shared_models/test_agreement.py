@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from client.hrct.quantities import BINS
 from shared_models.core.errors import BadInput
 from shared_models.experiment import Data
 from shared_models.metrics.agreement import agreement_of, bland_altman, change_limit, concordance, repeatability
-from shared_models.metrics.segmentation import extent_agreement
+from shared_models.metrics.segmentation import EXTENT_BINS_PERCENT, extent_agreement
 from shared_models.patterns import PATTERNS
 from sim.extents import part_agreement
 
@@ -70,4 +71,5 @@ def test_parts_add_up_the_classes_that_they_are_made_of() -> None:
     assert found["fibrosis"]["kappa"] is None or -1 <= found["fibrosis"]["kappa"] <= 1  # None where all lie in one bin
     spread = np.array([[[100 - extent, 0], [0, extent]] for extent in (1, 10, 40)])
     two = Data.model_validate({"target": "segmentation", "classes": ["normal", "ggo"]})
-    assert part_agreement(spread, two)["ggo"]["kappa"] == 1.0
+    assert part_agreement(spread, two)["ggo"]["kappa"] == extent_agreement(spread, two.classes)["ggo"]["kappa"] == 1.0
+    assert tuple(upper for upper, _ in BINS[:-1]) == EXTENT_BINS_PERCENT  # the bins that a prediction names
