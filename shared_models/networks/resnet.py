@@ -26,8 +26,8 @@ def resnet18(
     width : int
         Channels of the first stage; each later stage doubles them (64 is the published net).
     map_stride : int
-        Voxels of the input that one place of the last map stands for along each axis: 32 as published; 16, 8 or 4 leave out the last strides, so that a
-        small volume keeps a map on which an activation map can be drawn (output stride: Chen et al., DeepLab v3, arXiv 1706.05587, without
+        Voxels of the input that one place of the last map stands for along each axis: 32 as published; 16, 8 or 4 leave out the last strides, so
+        that a small volume keeps a map on which an activation map can be drawn (output stride: Chen et al., DeepLab v3, arXiv 1706.05587, without
         their dilation).
 
     Raises
