@@ -111,7 +111,7 @@ def auroc_difference(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
     def rows(drawn: np.ndarray) -> Rows:
         return auroc_rows(truth, scores, drawn) - auroc_rows(truth, worse, drawn)
 
-    return float(ndtr(SHIFT / np.sqrt(2)) - ndtr(SHIFT / np.sqrt(3))), resampled(rows, n, scale="difference")
+    return float(ndtr(SHIFT / np.sqrt(2)) - ndtr(SHIFT / 2)), resampled(rows, n, scale="difference")
 
 
 def called(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
