@@ -24,7 +24,7 @@ from typing import Any
 from bench.ct import SHAPE, SMOKE_SHAPE, make_study
 from bench.timing import Arm, heading, in_turns, spread, table
 
-WAYS: dict[str, dict[str, bool]] = {"json and page": {}, "with SEG, SR, PDF": {"dicom": True, "pdf": True}}
+WAYS: dict[str, dict[str, Any]] = {"json and page": {}, "with SEG, SR, PDF": {"dicom": True, "pdf": True}}
 PARTS = {
     "headers": ("client.predict", "read_patient"),
     "decoding": ("client.prepare", "read_series"),
