@@ -72,6 +72,7 @@ wheel: .venv/ready ## build the wheel twice and compare; leaves it in dist/
 bench-survival: .venv/ready ## measure the federated Cox fit against lifelines on all patients in one place, what a site's bias does to it, and what later visits add
 	$(BIN)/python -m bench.survival
 	$(BIN)/python -m bench.site_bias
+	$(BIN)/python -m bench.planted
 	$(BIN)/python -m bench.visits
 
 bench-coverage: .venv/ready ## of 2,000 simulated data sets, in how many every printed interval holds the truth
