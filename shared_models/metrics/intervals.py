@@ -210,18 +210,3 @@ def bootstrap_counts(cases: int, resamples: int, *, groups: Sequence[Any] | NDAr
     drawn += np.arange(resamples)[:, None] * patients
     counts = np.bincount(drawn.ravel(), minlength=resamples * patients).reshape(resamples, patients)
     return counts[:, patient].astype(np.float64)
-
-
-def percentile_interval(rows: NDArray[Any], confidence: float = 0.95) -> Interval:
-    """Return the percentile interval of bootstrap values, NaN left out; None where fewer than half of them are defined.
-
-    Examples
-    --------
-    >>> [round(end, 2) for end in percentile_interval(np.linspace(0, 1, 101))]
-    [0.03, 0.97]
-    """
-    known = rows[~np.isnan(rows)]
-    if known.size == 0 or known.size * 2 < rows.size:
-        return None
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

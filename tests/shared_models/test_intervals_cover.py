@@ -16,7 +16,20 @@ from shared_models.metrics.ranking import auroc
 
 SETS = 300
 LOOSE = 3.5 * math.sqrt(0.95 * 0.05 / SETS)
-QUICK = ("accuracy", "auroc_newcombe", "auroc_delong", "slope", "kaplan_meier", "bias", "limit_high", "mae", "ccc", "repeatability")
+QUICK = (
+    "accuracy",
+    "auroc_newcombe",
+    "auroc_delong",
+    "slope",
+    "kaplan_meier",
+    "bias",
+    "limit_high",
+    "mae",
+    "ccc",
+    "repeatability",
+    "ece",
+    "mean_dice",
+)
 
 
 @pytest.mark.parametrize("name", QUICK)
