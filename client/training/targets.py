@@ -61,7 +61,8 @@ def images_and_classes(prepared: Prepared, data: Data, inputs: Inputs, *, all_of
         return with_unlabelled(prepared, data, inputs)
     classes = class_map(prepared, data)
     chosen = slices_to_learn(prepared, classes, inputs, all_of_them=all_of_them)
-    return slices_at(prepared, inputs, chosen), classes_at(prepared, classes[chosen], inputs)
+    beyond = 0 if data.annotation == "lung" else NOT_ANNOTATED
+    return slices_at(prepared, inputs, chosen), classes_at(prepared, classes[chosen], inputs, beyond=beyond)
 
 
 def with_unlabelled(prepared: Prepared, data: Data, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
@@ -88,19 +89,22 @@ def shown_slices(prepared: Prepared, data: Data, inputs: Inputs) -> tuple[np.nda
     return np.concatenate([slices_to_learn(prepared, known, inputs), others[spread(len(others), count)]]), known
 
 
-def classes_at(prepared: Prepared, classes: Mask, inputs: Inputs) -> np.ndarray:
-    """Return class numbers of slices (n, y, x) on the pixels of `slices_at`: that of the voxel nearest to each pixel's centre."""
+def classes_at(prepared: Prepared, classes: Mask, inputs: Inputs, *, beyond: int = NOT_ANNOTATED) -> np.ndarray:
+    """Return class numbers of slices (n, y, x) on the pixels of `slices_at`: that of the voxel nearest to each pixel's centre.
+
+    Pixels beyond the scan are `beyond`. Where lungs are learnt it is 0: a network that nobody tells so paints lung there.
+    """
     spacing = prepared.volume.spacing_mm[1:]
     if inputs.pixel_mm is not None:
         for axis in (1, 2):
             count, step = whole_pixels(classes.shape[axis], spacing[axis - 1], inputs.pixel_mm)
             classes = np.take(classes, nearest(classes.shape[axis], count, spacing[axis - 1], step), axis=axis)
-        return centred(classes, inputs.size, NOT_ANNOTATED)
+        return centred(classes, inputs.size, beyond)
     box_y, box_x = lung_box(np.asarray(_mask_of(prepared).any(0)), inputs.margin_mm, spacing)
     crop = classes[:, box_y, box_x]
     side_mm = max(crop.shape[1] * spacing[0], crop.shape[2] * spacing[1])
     factors = (1.0, inputs.size * spacing[0] / side_mm, inputs.size * spacing[1] / side_mm)
-    return centred(np.asarray(ndimage.zoom(crop, factors, order=0, grid_mode=True, mode="nearest")), inputs.size, NOT_ANNOTATED)
+    return centred(np.asarray(ndimage.zoom(crop, factors, order=0, grid_mode=True, mode="nearest")), inputs.size, beyond)
 
 
 def onto_study(planes: Mask, prepared: Prepared, inputs: Inputs) -> Mask:

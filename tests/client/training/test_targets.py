@@ -180,6 +180,15 @@ class TestNetwork:
         assert (score_pixels(tables, experiment.data.classes, bootstrap=0)["dice"]["value"] or 0) >= 0.9
 
 
+def test_beyond_the_scan_there_is_no_lung_but_a_pattern_is_not_known() -> None:
+    inputs = Inputs(slices=4, size=48, pixel_mm=4.0)  # 192 mm around a scan of 80 x 96 mm
+    for data, beyond in ((LUNG, 0), (PATTERNS, 255)):
+        _, classes = images_and_classes(study(), data, inputs)
+        around = np.ones((48, 48), bool)
+        around[14:34, 12:36] = False
+        assert (classes[:, around] == beyond).all() and (classes[:, ~around] == 1).any()
+
+
 def test_what_a_site_measures() -> None:
     experiment, records = experiment_of("unet"), records_of(4)
     found = measure(experiment, start(experiment), records)
