@@ -73,7 +73,7 @@ def broken(promise: str, printed: str) -> list[str]:
     """Return the promised lines that were not printed, in order, one after the other; … stands for anything."""
     rest, missing = " ".join(printed.split()), []
     for line in promise.splitlines():
-        wanted = re.escape(" ".join(line.split())).replace("…", ".*?")
+        wanted = re.sub(r"(\\ )?…(\\ )?", ".*?", re.escape(" ".join(line.split())))
         match = re.search(wanted, rest)
         if match is None:
             missing.append(line)
