@@ -51,7 +51,7 @@ def without(key: str, off: str, metric: str, *, seeds: int, says: str, least: fl
     def figure(ran: Ran) -> float | None:
         found: list[float] = []
         for seed in range(ran.experiment.seed, ran.experiment.seed + seeds):
-            ours = ran.again(f"with-{key}", {}, seed=seed)[metric]
+            ours = ran.again("with", {}, seed=seed)[metric]
             theirs = ran.again(f"no-{key}", {}, settings=(f"{key}={off}",), seed=seed)[metric]
             if ours is None or theirs is None:
                 return None

@@ -39,15 +39,16 @@ def found_lungs(ran: Ran) -> dict[str, float | None]:
     -------
     dict
         ``dice``: mean over patients, all slices with lung; ``touching`` and ``threshold``: of all slices together on which consolidation touches the
-        pleura, by the system and by Otsu's threshold with holes filled; ``first_head``: as ``dice``, by the shallowest head of a U-Net++.
+        pleura, by the system and by Otsu's threshold with holes filled; ``first_head``: as ``dice``, by the shallowest head of a U-Net++;
+        ``prepared``: as ``dice``, of the masks that the hospitals prepared, from which the system learnt: who repeats them gets no further.
     """
     note = ran.folder / "lungs.json"
     if note.exists():
         return read_json(note)
     network: Any = network_of(ran.experiment, load_bundle(ran.folder / "bundle").state)
-    each: dict[str, list[float]] = {"dice": [], "first_head": []}
+    each: dict[str, list[float]] = {"dice": [], "first_head": [], "prepared": []}
     touching: dict[str, list[np.ndarray]] = {"touching": [], "threshold": []}
-    for image, truth, touches in _patients(ran):
+    for image, truth, touches, prepared in _patients(ran):
         with torch.inference_mode():
             slices = torch.from_numpy(image[None])
             found = (network.lungs(slices)[0] > 0.5).numpy()
@@ -55,6 +56,7 @@ def found_lungs(ran: Ran) -> dict[str, float | None]:
                 first = network.segmenter.look(slices.flatten(0, 1)[:, None])[0]
                 each["first_head"].append(_dice(first.argmax(1).numpy() == 1, truth))
         each["dice"].append(_dice(found, truth))
+        each["prepared"].append(_dice(prepared, truth))
         plain = np.stack([by_threshold(plane) for plane in image])
         for name, mask in (("touching", found), ("threshold", plain)):
             touching[name].append(np.array([[(mask & truth)[touches].sum(), mask[touches].sum() + truth[touches].sum()]]))
@@ -89,15 +91,18 @@ def by_threshold(plane: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.binary_fill_holes(dark & ~np.isin(labels, outside)), bool)
 
 
-def _patients(ran: Ran) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield of each unseen patient the slices with planted lung, the planted lung on them, and on which of them consolidation touches the pleura."""
+def _patients(ran: Ran) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield of each unseen patient the slices with planted lung, the planted lung on them, on which of them consolidation touches the pleura, and the
+    lung that the hospital prepared on them.
+    """
     experiment = ran.experiment
     for path in ran.held_out:
         place = Site.load(path)
         names, folder = Pseudonyms(phantom_secret(experiment.seed, place.site.name)), ran.folder / "truth" / place.site.name
         visits = {names.patient(visit["patient_id"]): visit for visit in reversed(read_json(folder / "truth.json")["visits"])}
         for case in Cohort.load(place.workspace / "cohort.json").cases:
-            visit, volume = visits[case.pseudonym], load(place.workspace / case.visits[0].prepared).prepared.volume
+            visit, prepared = visits[case.pseudonym], load(place.workspace / case.visits[0].prepared).prepared
+            volume = prepared.volume
             with np.load(folder / f"{visit['patient_id']}-{visit['study_date']}.npz", allow_pickle=False) as file:
                 lung, labels = (np.ascontiguousarray(file[name][::-1]) for name in ("lung", "labels"))  # the truth runs from head to feet
             if lung.shape != volume.hu.shape:
@@ -106,11 +111,9 @@ def _patients(ran: Ran) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             chosen = np.flatnonzero(lung.any((1, 2)))
             rim = np.stack([plane & ~np.asarray(ndimage.binary_erosion(plane, iterations=RIM_VOXELS), bool) for plane in lung[chosen] > 0])
             touches = ((labels[chosen] == PATTERNS["consolidation"]) & rim).sum((1, 2)) >= LEAST_TOUCHING
-            yield (
-                slices_at(planted, experiment.inputs, chosen),
-                classes_at(planted, (lung[chosen] > 0).astype(np.uint8), experiment.inputs) == 1,
-                touches,
-            )
+            own = np.zeros(lung.shape) if prepared.mask is None else prepared.mask
+            at = (classes_at(planted, (mask[chosen] > 0).astype(np.uint8), experiment.inputs) == 1 for mask in (lung, own))
+            yield slices_at(planted, experiment.inputs, chosen), next(at), touches, next(at)
 
 
 def _dice(found: np.ndarray, truth: np.ndarray) -> float:
@@ -129,3 +132,4 @@ def _over_threshold(ran: Ran) -> float | None:
 
 OVER_THRESHOLD = Criterion("the same where consolidation touches the pleura, minus that of Otsu's threshold", _over_threshold, least=0.02)
 FIRST_HEAD = Criterion("Dice of planted lungs by the shallowest head alone", lambda ran: found_lungs(ran)["first_head"])
+TAUGHT_BY = Criterion("the same of the masks that it learnt from", lambda ran: found_lungs(ran)["prepared"])

@@ -99,6 +99,8 @@ class Ran:
     def again(self, label: str, changes: dict[str, Any], *, settings: tuple[str, ...] = (), seed: int | None = None) -> dict[str, float | None]:
         """Federate the recipe with changes over the same hospitals; return its metrics on the held-out ones. What is finished is read again.
 
+        Changes that change nothing are this run itself: the same seed gives the same weights.
+
         Parameters
         ----------
         label : str
@@ -113,6 +115,8 @@ class Ran:
         document = self.experiment.model_dump(mode="json", exclude_none=True) | changes
         document |= {} if seed is None else {"seed": seed}
         chosen = validated(Experiment, apply_overrides(document, list(settings)), what=f"{self.experiment.name}, {label}")
+        if chosen.digest == self.experiment.digest:
+            return {name: cell["value"] for name, cell in self.metrics["federated"]["held_out"].items() if isinstance(cell, dict) and "value" in cell}
         folder = self.folder / "variants" / f"{label}-{chosen.digest[:12]}"
         if not (folder / "cell.json").exists():
             tests = tuple(Test(site.parent.name, site, "all") for site in self.held_out)

@@ -12,7 +12,7 @@ from sim.zoo.ablations import place_matters, pretraining_helps, without
 from sim.zoo.attenuation import over_attenuation
 from sim.zoo.criteria import Criterion, beside, learnt, metric, on_disease, over, over_density, points, told
 from sim.zoo.generated import DRAWN, cleaner
-from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, lungs_found
+from sim.zoo.lungs import FIRST_HEAD, OVER_THRESHOLD, TAUGHT_BY, lungs_found
 from sim.zoo.prognosis import near_planted, planted_ratio
 from sim.zoo.quantities import bins_agree, lung_function, planted_extent
 from sim.zoo.sparse_labels import SPARSE
@@ -96,8 +96,8 @@ SYSTEMS: dict[str, System] = {
     "longitudinal_planted": System("survival and 5 diseases, visits", VISITS),
     "longitudinal_ild": System("survival and 5 diseases, CT visits", (told("harrell_c"), near_planted("auc_at_3"), history_helps(least=None))),
     "esseg_ild": System("5 patterns, pixels", SPARSE),
-    "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), OVER_THRESHOLD, ADVERSARY)),
-    "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), FIRST_HEAD, *STAGES)),
+    "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), TAUGHT_BY, OVER_THRESHOLD, ADVERSARY)),
+    "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), TAUGHT_BY, FIRST_HEAD, *STAGES)),
     "dcgan": System("4 patterns, slices", (over_density(0.0), *DRAWN)),
     "mufinet_dcgan": System("4 patterns, slices", (over_density(0.0), *DRAWN)),
     "mufinet_enhanced": System("4 patterns, slices", (over_density(0.0), cleaner())),

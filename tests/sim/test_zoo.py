@@ -123,6 +123,13 @@ def test_maps_are_looked_at_once(ran: Ran) -> None:
     assert located(ran, "grad_cam")["alike"] == 0.25
 
 
+def test_a_variant_that_changes_nothing_is_the_run_itself(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.zoo.ran.run_cell", None)
+    again = ran.again("with", {}, seed=ran.experiment.seed)
+    assert again["auroc_macro"] == ran.value("auroc_macro") and again["macro_f1"] == ran.value("macro_f1")
+    assert not (ran.folder / "variants").exists()
+
+
 @pytest.mark.zoo
 def test_a_variant_runs_over_the_same_hospitals_once(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ran.again("smooth", {}, settings=("train.label_smoothing=0.3", "train.steps=1"), seed=5)
