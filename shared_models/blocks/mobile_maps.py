@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import hardsigmoid, interpolate
+from torch.nn.functional import hardsigmoid, hardswish, interpolate
 
 from shared_models.blocks.channel_attention import BlockAttention
 from shared_models.blocks.convolutions import norm_of, scaled
@@ -142,7 +142,8 @@ class MobileUNetEncoder(nn.Module):
             nn.Sequential(_step(here + skip, here + skip, 3, norm, nn.ReLU, groups=here + skip), _step(here + skip, pyramid, 1, norm, nn.ReLU))
             for here, skip in zip(ways, channels[-3::-1], strict=True)
         )
-        self.neck = nn.Linear(channels[-1] + pyramid * (len(channels) if refined else 1), features)
+        # Normalised: without, a few steps too long silence every feature of all patients at once, and nothing brings them back.
+        self.neck = nn.Sequential(nn.Linear(channels[-1] + pyramid * (len(channels) if refined else 1), features), nn.LayerNorm(features))
         self.least_px = least_px
 
     def forward(self, slices: Tensor) -> Tensor:
@@ -156,4 +157,4 @@ class MobileUNetEncoder(nn.Module):
         for step, skip in zip(self.up, levels[-2::-1], strict=True):
             here = step(torch.cat([interpolate(here, size=skip.shape[2:], mode="bilinear", align_corners=False), skip], dim=1))
         refined = [] if self.pyramid is None else [self.pyramid(levels)]
-        return torch.relu(self.neck(torch.cat([bottleneck.mean((2, 3)), *refined, here.mean((2, 3))], dim=1)))
+        return hardswish(self.neck(torch.cat([bottleneck.mean((2, 3)), *refined, here.mean((2, 3))], dim=1)))
