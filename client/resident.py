@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
         serve(folder, stop=stop)
     except FedILDError as error:
         AuditLog(folder).note("refused", kind="worker", reason=error.code)
-        print(error, file=sys.stderr)  # into the supervisor's log of this process
+        print(error.line, file=sys.stderr)  # into the supervisor's log of this process
         return 2
     return 0
 

@@ -495,10 +495,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except BadInput as error:
-        typer.secho(str(error), fg="red", err=True)
+        typer.secho(error.line, fg="red", err=True)
         sys.exit(2)
     except FedILDError as error:
-        typer.secho(str(error), fg="red", err=True)
+        typer.secho(error.line, fg="red", err=True)
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has turned the interrupt into an exit

@@ -46,6 +46,7 @@ def codes_page() -> str:
         rows.append((code(name), text or "; ".join(said.get(name, [])[:4]) or "told in full in the site's own log"))
     lead = (
         "Where something is refused or fails, the *code* alone leaves a hospital; the sentence with the value and the way out stays in its own log "
-        f"(`fedild site log`). Any other word leaves as `{FALLBACK}`. What to do about frequent ones: [deploy](../deploy.md#when-it-does-not-work)."
+        "(`fedild site log`). A command run by hand shows both, as `error E_INPUT: ...`. "
+        f"Any other word leaves as `{FALLBACK}`. What to do about frequent ones: [deploy](../deploy.md#when-it-does-not-work)."
     )
     return f"# Error codes\n\n{lead}\n\n{table(('code', 'rule'), rows)}\n"

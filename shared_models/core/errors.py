@@ -49,6 +49,17 @@ class FedILDError(Exception):
         found = "" if value is None else f"; found {value!r}"
         super().__init__(f"{rule}{found}{'; ' + remedy if remedy else ''}")
 
+    @property
+    def line(self) -> str:
+        """What a command shows of the error where it was raised: its code, to be looked up in the page of error codes, and its text.
+
+        Examples
+        --------
+        >>> BadInput("a prior is of one study").line
+        'error E_INPUT: a prior is of one study'
+        """
+        return f"error {self.code}: {self}"
+
 
 class BadInput(FedILDError):
     """The user's file, option or data breaks a rule. The command line ends with exit code 2."""

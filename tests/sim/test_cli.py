@@ -84,16 +84,24 @@ def test_bad_input_ends_with_two(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert shown.out == ""
 
 
-@pytest.mark.parametrize(("error", "code"), [(Interrupted("x"), 1), (FedILDError("x"), 1), (BadInput("x"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (Interrupted("x"), 1, "error E_INTERRUPTED: x"),
+        (FedILDError("x"), 1, "error E_FAILED: x"),
+        (BadInput("x", code="E_KEY_FILE"), 2, "error E_KEY_FILE: x"),
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted; continue with --resume"),
+    ],
+)
 def test_each_kind_of_error_has_its_exit_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, told: str
 ) -> None:
     def failing(*args: object) -> str:
         raise error
 
     monkeypatch.setattr(sim.check, "check", failing)
     assert fedild(monkeypatch, "check", "fibrosis") == code
-    assert capsys.readouterr().err.strip() == ("interrupted; continue with --resume" if code == INTERRUPTED else "x")
+    assert capsys.readouterr().err.strip() == told
 
 
 @pytest.mark.parametrize("table", TABLES)
