@@ -55,4 +55,4 @@ def environment(**filters: Callable[..., object]) -> jinja2.Environment:
 
 @functools.cache
 def _template() -> jinja2.Template:
-    return environment(shown=wording.shown, shade=shade).get_template("evaluation.html.j2")
+    return environment(shown=wording.shown, shade=shade, coded=wording.coded).get_template("evaluation.html.j2")

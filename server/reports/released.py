@@ -110,4 +110,4 @@ def _point(experiment: Experiment, state: State) -> dict[str, Any] | None:
 
 
 def _template() -> jinja2.Template:
-    return environment(shown=wording.shown).get_template("released.html.j2")
+    return environment(shown=wording.shown, coded=wording.coded).get_template("released.html.j2")

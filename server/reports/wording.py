@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from shared_models.metrics import METRICS
 from shared_models.metrics.findings import FINDING_METRICS
 from shared_models.metrics.prognosis import prognosis_title
@@ -35,6 +37,20 @@ def interval_text(cell: dict[str, Any], digits: int = 3) -> str:
     """
     value = shown(cell["value"], digits)
     return value if cell.get("low") is None else f"{value} ({shown(cell['low'], digits)} to {shown(cell['high'], digits)})"
+
+
+def coded(text: str) -> Markup:
+    """Return a sentence for a page, what stands between backticks as code; all of it is escaped.
+
+    Examples
+    --------
+    >>> str(coded("`fedild evaluate` tells <them>"))
+    '<code>fedild evaluate</code> tells &lt;them&gt;'
+    """
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # a single backtick stands for itself
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece) for place, piece in enumerate(pieces))
 
 
 def metric_title(name: str) -> str:
