@@ -14,6 +14,7 @@ from client.features.roi import Side
 from client.features.slices import SliceCount, filled, lung_slices, windowed
 
 ORIENTATIONS = 9
+"""As published. A quarter turn of the picture moves them by four and a half: of an even number it would be a permutation."""
 BLOCK = 2
 """Cells along each edge of a block, within which histograms are normalised (L2-Hys)."""
 

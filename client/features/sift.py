@@ -73,15 +73,15 @@ def sift(prepared: Prepared, *, side: Side = "whole", slices: SliceCount = 8, wo
     _, dy, dx = prepared.volume.spacing_mm
     for hu, mask in lung_slices(prepared, side, slices):
         area_cm2 += int(mask.sum()) * dy * dx / 100.0
-        counts += np.bincount(word_of(descriptors(filled(windowed(hu), mask), mask), dictionary(words)), minlength=words)
+        counts += np.bincount(word_of(keypoints(filled(windowed(hu), mask), mask)[1], dictionary(words)), minlength=words)
     if area_cm2 == 0:
         return dict.fromkeys(sift_names(side=side, words=words), math.nan)
     total = int(counts.sum())
     return dict(zip(sift_names(side=side, words=words), [total / area_cm2, *(counts / max(total, 1)).tolist()], strict=True))
 
 
-def descriptors(picture: NDArray[np.float64], mask: Bits) -> NDArray[np.float64]:
-    """Return the descriptors of the keypoints that lie in the mask, each of length 1.
+def keypoints(picture: NDArray[np.float64], mask: Bits) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the places of the keypoints that lie in the mask and their descriptors, each of length 1.
 
     Parameters
     ----------
@@ -92,18 +92,21 @@ def descriptors(picture: NDArray[np.float64], mask: Bits) -> NDArray[np.float64]
 
     Returns
     -------
-    ndarray, shape (n, 128)
+    tuple of ndarray
+        Row and column of each, shape (n, 2), and descriptors, shape (n, 128).
     """
+    nothing = np.zeros((0, 2), np.intp), np.zeros((0, 128))
     if min(picture.shape) < SMALLEST_PIXELS:
-        return np.zeros((0, 128))
+        return nothing
     finder = SIFT(upsampling=1, n_octaves=4, c_dog=0.01)
     try:
         finder.detect_and_extract(picture)
     except RuntimeError:  # "SIFT found no features": its way to say none
-        return np.zeros((0, 128))
-    rows, columns = np.asarray(finder.keypoints, np.intp).reshape(-1, 2).T
-    found = np.asarray(finder.descriptors, np.float64).reshape(-1, 128)[mask[rows, columns]]
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return nothing
+    places = np.asarray(finder.keypoints, np.intp).reshape(-1, 2)
+    inside = mask[places[:, 0], places[:, 1]]
+    found = np.asarray(finder.descriptors, np.float64).reshape(-1, 128)[inside]
+    return places[inside], found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
 
 def word_of(found: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -140,7 +143,7 @@ def dictionary(words: int) -> NDArray[np.float64]:
 @functools.cache
 def _samples() -> NDArray[np.float64]:
     everywhere = np.ones((TEXTURE_PIXELS, TEXTURE_PIXELS), bool)
-    return np.concatenate([descriptors(picture, everywhere) for picture in textures()])
+    return np.concatenate([keypoints(picture, everywhere)[1] for picture in textures()])
 
 
 def textures() -> list[NDArray[np.float64]]:

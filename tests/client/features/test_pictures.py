@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from skimage.feature import hog as skimage_hog
 from skimage.feature import local_binary_pattern
+from skimage.transform import rotate
 
 from client.cases.prepared import Prepared
 from client.cases.volume import Volume
 from client.features.gabor import ORIENTATIONS, WAVELENGTHS_MM, gabor
 from client.features.hog import hog
 from client.features.lbp import lbp
-from client.features.sift import dictionary, sift, textures
+from client.features.sift import dictionary, keypoints, sift, textures
 from client.features.slices import HIGHEST_HU, LOWEST_HU, lung_slices, windowed
 from tests.client.features.chests import chest, texture
 
@@ -65,6 +66,20 @@ def test_hog_is_scikit_images_and_mirrors() -> None:
     assert turned == pytest.approx(list(found.values()), abs=1e-3)
 
 
+def test_a_quarter_turn_permutes_the_orientations_of_hog(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A quarter turn moves nine bins by four and a half, eighteen by nine: an even number is permuted, and the nine go to the two neighbours.
+    picture = -700 + 90 * texture((1, 64, 64), 6)[0]
+    for orientations in (18, 8):
+        monkeypatch.setitem(hog.__globals__, "ORIENTATIONS", orientations)
+        found, turned = (np.array(list(hog(slab(one)).values())).reshape(2, orientations) for one in (picture, np.rot90(picture).copy()))
+        assert turned == pytest.approx(np.roll(found, orientations // 2, axis=1), abs=1e-5)  # HU are single precision
+        assert np.abs(turned - found).max() > 0.01
+    monkeypatch.setitem(hog.__globals__, "ORIENTATIONS", 9)
+    for degrees, bin, beside in ((5.0, 0, 4), (15.0, 0, 5), (65.0, 3, 7), (75.0, 3, 8)):
+        upright, turned = (list(hog(slab(wave(10.0, angle))).values())[:9] for angle in (degrees, degrees + 90))
+        assert (int(np.argmax(upright)), int(np.argmax(turned))) == (bin, beside)
+
+
 def test_a_wave_answers_to_its_own_filter() -> None:
     for w, wavelength in enumerate(WAVELENGTHS_MM):
         for turn in range(ORIENTATIONS):
@@ -85,6 +100,27 @@ def test_words_are_those_of_a_turned_picture_and_not_of_another() -> None:
     turned = np.array(list(sift(slab(np.rot90(pictures[6]).copy())).values())[1:])
     assert nets.sum() == pytest.approx(1.0)
     assert np.abs(nets - turned).sum() < 0.5 * np.abs(nets - cysts).sum()
+
+
+@pytest.mark.parametrize("number", [2, 6, 7])
+def test_keypoints_are_found_again_in_a_picture_turned_by_fifteen_degrees(number: int) -> None:
+    picture = textures()[number]
+    turned = np.clip(rotate(picture, 15, order=3, mode="reflect"), 0, 1)
+    middle = (picture.shape[0] - 1) / 2
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    disc = np.hypot(y - middle, x - middle) < 0.42 * picture.shape[0]  # what no corner cuts off
+    (places, own), (others, theirs) = keypoints(picture, disc), keypoints(turned, disc)
+    matched = others[((own[:, None] - theirs[None]) ** 2).sum(axis=2).argmin(axis=1)]
+
+    def recall(degrees: float) -> float:
+        """Share of all keypoints whose nearest descriptor lies where the turn has moved them, within 3 pixels."""
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        rows, columns = (places - middle).T
+        there = middle + np.stack([rows * cos - columns * sin, rows * sin + columns * cos], axis=1)
+        return float((np.linalg.norm(matched - there, axis=1) <= 3).mean())
+
+    assert len(places) > 50 and recall(15) >= 0.8
+    assert max(recall(0), recall(-15)) < 0.2
 
 
 def test_the_dictionary_is_the_same_again() -> None:
