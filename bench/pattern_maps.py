@@ -29,9 +29,10 @@ from sim.hostile import federate_with
 from sim.phantom.patient import make_phantom
 from sim.scanner.scanner import SCANNERS, at_scan, scan
 
-NAMES = ("normal", "ggo", "reticulation", "honeycombing", "consolidation", "emphysema")
+NAMES = ("normal", "ggo", "reticulation", "honeycombing", "consolidation", "emphysema", "ggo_reticulation")
 """Patterns that lie in patches of some size in phantoms; micronodules do not."""
-DISEASES = ("normal", "UIP", "NSIP", "OP", "CPFE")
+DISEASES = ("normal", "UIP", "NSIP", "OP", "CPFE", "fibrotic_NSIP")
+"""Every one of them shows a pattern that the others lack, or have little of: give each site as many patients or more."""
 SITES = {"alpha": "A", "beta": "B", "gamma": "C", "delta": "E"}
 """Each site's scanner; the last trains nothing."""
 PATCH_PX = 13
@@ -126,7 +127,7 @@ def records_of(cut: list[tuple[np.ndarray, np.ndarray]], site: str) -> Records:
 def main() -> None:
     """Read the options and run."""
     parser = argparse.ArgumentParser(prog="python -m bench.pattern_maps", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--patients", type=int, default=10)
+    parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--smoke", action="store_true")

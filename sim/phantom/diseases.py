@@ -49,6 +49,11 @@ CLASSES: dict[str, Disease] = {
         dict.fromkeys(("ggo_reticulation", "reticulation", "ggo"), Placement(basal=1.3, sparing=0.8, patchy=0.3)),
         traction=0.5,
     ),
+    "fibrotic_NSIP": Disease(
+        {"ggo_reticulation": (10, 25), "ggo": (2, 8)},
+        dict.fromkeys(("ggo_reticulation", "ggo"), Placement(basal=1.3, sparing=0.8, patchy=0.6, patch_mm=18)),
+        traction=0.8,
+    ),
     "OP": Disease(
         {"consolidation": (5, 20), "ggo": (4, 12)},
         {
@@ -84,6 +89,9 @@ CLASSES: dict[str, Disease] = {
     "central_ggo": Disease({"ggo": (4, 9)}, {"ggo": Placement(clear_mm=22, patchy=0.3, blob_mm=(6.0, 11.0), apart=True)}),
 }
 """Every class: mixes and distributions after the 2018/2022 ATS/ERS/JRS/ALAT guideline on IPF and the glossary of the Fleischner Society.
+
+``fibrotic_NSIP`` is the NSIP whose ground glass is crossed by lines nearly everywhere: the one class in which ``ggo_reticulation`` fills regions of
+its own. In ``NSIP`` that pattern is a small share, between two others.
 
 The last four are no diseases but twins: as much of one pattern, at the base or at the apex, under the pleura or away from it. What tells two apart
 is where, not how much.

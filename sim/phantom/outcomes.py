@@ -67,6 +67,7 @@ PEOPLE: dict[str, tuple[float, float, float, float]] = {
     "UIP": (70, 7, 0.70, 0.65),
     "probable_UIP": (68, 8, 0.65, 0.60),
     "NSIP": (58, 10, 0.40, 0.40),
+    "fibrotic_NSIP": (60, 10, 0.40, 0.40),
     "OP": (60, 11, 0.50, 0.40),
     "HP": (61, 10, 0.45, 0.30),
     "indeterminate": (64, 10, 0.55, 0.50),
@@ -78,7 +79,7 @@ PEOPLE: dict[str, tuple[float, float, float, float]] = {
 }
 """Class to mean age, its standard deviation, share of men, share of those who ever smoked."""
 
-YEARLY_GROWTH = {"UIP": 0.20, "probable_UIP": 0.18, "CPFE": 0.20, "HP": 0.10, "NSIP": 0.08, "indeterminate": 0.08}
+YEARLY_GROWTH = {"UIP": 0.20, "probable_UIP": 0.18, "CPFE": 0.20, "HP": 0.10, "NSIP": 0.08, "fibrotic_NSIP": 0.12, "indeterminate": 0.08}
 """Mean growth of all extents a year, relative to the first visit; 0 for other classes."""
 
 LARGEST_EXTENT = 75.0

@@ -64,6 +64,7 @@ def test_normal_lung_has_the_density_of_a_normal_lung(one_of_each):
         ("CPFE", "emphysema", -955, 25),
         ("HP", "micronodules", -390, 35),
         ("NSIP", "ggo_reticulation", -535, 35),
+        ("fibrotic_NSIP", "ggo_reticulation", -535, 35),
     ],
 )
 def test_each_lesion_has_the_density_of_its_recipe(one_of_each, klass, pattern, mean, tolerance):
@@ -86,12 +87,23 @@ def test_diseases_lie_where_they_belong(one_of_each):
     height, rim = heights_and_depths(one_of_each["NSIP"], [1, 2, 7])
     assert height > 0.1
     assert rim < 0.8
+    height, rim = heights_and_depths(one_of_each["fibrotic_NSIP"], [1, 7])
+    assert height > 0.1
+    assert rim < 0.8
     height, _ = heights_and_depths(one_of_each["HP"], [1, 6])
     assert height < -0.1
     height, _ = heights_and_depths(one_of_each["CPFE"], [5])
     assert height < -0.1
     _, rim = heights_and_depths(one_of_each["OP"], [4])
     assert rim > 1.1
+
+
+def test_ground_glass_with_lines_fills_regions_of_its_own_in_one_class(one_of_each):
+    inside = {}
+    for klass in ("NSIP", "fibrotic_NSIP"):
+        planted = one_of_each[klass].labels == 7
+        inside[klass] = ndimage.binary_erosion(planted, iterations=2).sum() / (one_of_each[klass].lung > 0).sum()
+    assert inside["fibrotic_NSIP"] > 0.03 > 5 * inside["NSIP"]
 
 
 def test_organising_pneumonia_comes_in_patches(one_of_each):
