@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from statistics import mean
@@ -57,6 +58,38 @@ def without(key: str, off: str, metric: str, *, seeds: int, says: str, least: fl
                 return None
             found.append(ours - theirs if METRICS[metric].better == "higher" else theirs - ours)
         return mean(found)
+
+    return Criterion(says, figure, least=least)
+
+
+def own_parts(parts: tuple[str, ...], *, seeds: int, says: str, least: float | None) -> Criterion:
+    """Ask what hospitals that train gain by keeping parts of the network to themselves, against FedAvg, which shares all of it.
+
+    The figure is the headline of the recipe, mean over hospitals and seeds of training: each hospital's own validation patients, read with its own
+    parts. A hospital that did not train has none, so nothing is asked there.
+
+    Parameters
+    ----------
+    parts : tuple of str
+        As ``personal`` of the strategy `fedper`; ``("normalisation",)`` is FedBN (Li et al., ICLR 2021).
+    seeds : int
+        Runs of each.
+    says : str
+        What the figure is.
+    least : float or None
+        Bound of the gain; None only tells it.
+    """
+    kept = ("strategy.name=fedbn",) if parts == ("normalisation",) else ("strategy.name=fedper", f"strategy.personal={json.dumps(parts)}")
+
+    def figure(ran: Ran) -> float | None:
+        better, gains = METRICS[ran.headline].better, list[float]()
+        for seed in range(ran.experiment.seed, ran.experiment.seed + seeds):
+            ours = ran.at_home("own-parts", kept, seed=seed)
+            theirs = ran.at_home("shared", ("strategy.name=fedavg",), seed=seed)
+            if ours is None or theirs is None:
+                return None
+            gains.append(ours - theirs if better == "higher" else theirs - ours)
+        return mean(gains)
 
     return Criterion(says, figure, least=least)
 

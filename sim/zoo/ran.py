@@ -12,7 +12,7 @@ from shared_models.core.choices import apply_overrides, validated
 from shared_models.core.errors import BadInput
 from shared_models.core.files import read_json, write_json
 from shared_models.experiment import Experiment
-from sim.comparison.cell import run_cell
+from sim.comparison.cell import mean_of, run_cell
 from sim.comparison.ground import Fold, Test
 from sim.pool import Pool
 from sim.settings import Phantoms, simulation_of
@@ -112,6 +112,23 @@ class Ran:
         seed : int, optional
             Of training; the hospitals stay.
         """
+        return self._cell(label, changes, settings, seed, homes=False)["metrics"]
+
+    def at_home(self, label: str, settings: tuple[str, ...], *, seed: int | None = None) -> float | None:
+        """Federate the recipe with settings; return the headline of the hospitals that trained, mean over them, each with what it keeps for itself.
+
+        Judged are each hospital's own validation patients. Arguments are those of `again`.
+
+        Raises
+        ------
+        BadInput
+            The recipe leaves no patients for validation.
+        """
+        if self.experiment.evaluation.validation == 0:
+            raise BadInput("hospitals are judged at home on validation patients", value=0, remedy="set evaluation.validation")
+        return mean_of(list(self._cell(label, {}, settings, seed, homes=True)["homes"].values()))
+
+    def _cell(self, label: str, changes: dict[str, Any], settings: tuple[str, ...], seed: int | None, *, homes: bool) -> dict[str, Any]:
         document = self.experiment.model_dump(mode="json", exclude_none=True) | changes
         document |= {} if seed is None else {"seed": seed}
         chosen = validated(Experiment, apply_overrides(document, list(settings)), what=f"{self.experiment.name}, {label}")
@@ -121,6 +138,7 @@ class Ran:
         if not (folder / "cell.json").exists():
             tests = tuple(Test(site.parent.name, site, "all") for site in self.held_out)
             with Pool(self.processes, experiment=chosen.for_sites().to_json()) as pool:
-                cell = run_cell(chosen, [Fold("run", self.training, tests, ())], folder, pool, told=lambda done, of: None)
+                own = tuple(Test(site.parent.name, site, "validation", own=True) for site in self.training) if homes else ()
+                cell = run_cell(chosen, [Fold("run", self.training, tests, own)], folder, pool, told=lambda done, of: None)
             write_json(folder / "cell.json", cell, durable=False)
-        return read_json(folder / "cell.json")["metrics"]
+        return read_json(folder / "cell.json")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.experiments import shipped
-from sim.zoo.ablations import place_matters, pretraining_helps, without
+from sim.zoo.ablations import own_parts, place_matters, pretraining_helps, without
 from sim.zoo.attenuation import over_attenuation
 from sim.zoo.criteria import Criterion, beside, learnt, metric, on_disease, over, over_density, points, told
 from sim.zoo.generated import DRAWN, cleaner
@@ -54,6 +54,13 @@ STAGES = (
     without("model.scales", "false", "macro_f1", seeds=1, says="macro F1 with several scales in the U-Net++ minus without", least=None),
 )
 """S16: its table of stages, each taken away."""
+DEPTHWISE = ("encoder.features.1.block.0.1.*", "encoder.features.*.block.1.1.*")
+"""Normalisation behind the filters of MobileNetV3 that see one channel alone; the first of its blocks does not widen before them."""
+NORMS = tuple(
+    own_parts(parts, seeds=1, says=f"AUROC at the hospitals that trained: each with its own {what} minus all shared", least=None)
+    for parts, what in ((("normalisation",), "normalisation (FedBN)"), (DEPTHWISE, "normalisation behind depthwise filters"))
+)
+"""S16: its filters of one channel depend most on a scanner's kernel; FedBN is compared with FedAvg, and the difference is told."""
 ADVERSARY = without("model.fooling", "0.0", "macro_f1", seeds=1, says="macro F1 with the discriminator minus without", least=None)
 """S11: both are run, and the difference is told."""
 FINDINGS = (over("subset_accuracy", "subset_accuracy_all_absent", least=0.0), told("right_answers"), told("right_answers_all_absent"))
@@ -85,7 +92,7 @@ SYSTEMS: dict[str, System] = {
     "vgg": System("3 patterns, slices", (metric("accuracy", 0.85),)),
     "iim_ild": System("4 patterns, volume", (metric("auroc_macro", 0.9), *SMOOTHING, *CAM, on_disease("integrated_gradients"))),
     "compact_vgg": System("6 findings at once, slices", (metric("auroc_macro", 0.8), metric("mean_average_precision", 0.6), *FINDINGS)),
-    "mobile_unet": System("5 patterns, slices", (metric("macro_f1", 0.8),)),
+    "mobile_unet": System("5 patterns, slices", (metric("macro_f1", 0.8), *NORMS)),
     "transfer_zoo": System("4 patterns, slices", (over_density(0.0),)),
     "texture_quantification": System("5 patterns, windows of lung", (*planted_extent(), bins_agree("fibrosis"), bins_agree("ggo"), lung_function())),
     "fibrosis_prognosis": System("survival, extents", (planted_ratio("whole_haa_percent"), near_planted("harrell_c"))),

@@ -12,22 +12,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
+from client.training.personal import kept_keys
 from client.training.records import Records
 from shared_models.core.errors import BadChoice, BadInput
 from shared_models.core.files import read_json, sha256, write_json
 from shared_models.experiment import Experiment
+from shared_models.networks.mobile_unet_v3 import mobile_unet_v3
 from shared_models.pretrained import FOLDER
 from sim.check import load_checked
 from sim.zoo import attenuation, keeper
-from sim.zoo.ablations import TWINS, twins
+from sim.zoo.ablations import TWINS, own_parts, twins
 from sim.zoo.criteria import FEDERATED, Criterion, metric
 from sim.zoo.findings import findings
 from sim.zoo.generated import drawn
 from sim.zoo.keeper import COLUMNS, finished, in_words, table, zoo
 from sim.zoo.locating import located, planted
 from sim.zoo.ran import Ran
-from sim.zoo.systems import SYSTEMS, System, recipes
+from sim.zoo.systems import DEPTHWISE, SYSTEMS, System, recipes
 
 SMALL = [
     "inputs.slices=2",
@@ -136,6 +139,31 @@ def test_a_variant_runs_over_the_same_hospitals_once(ran: Ran, monkeypatch: pyte
     assert 0 <= first["auroc_macro"] <= 1
     monkeypatch.setattr("sim.zoo.ran.run_cell", None)
     assert ran.again("smooth", {}, settings=("train.label_smoothing=0.3", "train.steps=1"), seed=5) == first
+
+
+@pytest.mark.zoo
+def test_parts_kept_at_home_are_judged_at_home_and_beside_all_shared(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = own_parts(("normalisation",), seeds=1, says="x", least=None)
+    gain, shared = asked.figure(ran), ran.at_home("shared", ("strategy.name=fedavg",), seed=ran.experiment.seed)
+    kept = ran.at_home("own-parts", ("strategy.name=fedbn",), seed=ran.experiment.seed)
+    assert gain is not None and kept is not None and shared is not None and gain == pytest.approx(kept - shared)
+    assert 0 <= kept <= 1 and asked.met(gain) is None
+    (cell,) = (ran.folder / "variants").glob("own-parts-*")
+    assert sorted(read_json(cell / "cell.json")["homes"]) == ["alpha", "beta"]
+    assert read_json(cell / "cell.json")["bytes"] < read_json(next((ran.folder / "variants").glob("shared-*")) / "cell.json")["bytes"]
+    monkeypatch.setattr("sim.zoo.ran.run_cell", None)  # what is finished is read again
+    assert asked.figure(ran) == gain
+    with pytest.raises(BadInput, match="validation patients"):
+        Ran(load_checked("vgg", [*SMALL, "evaluation.validation=0"]), ran.folder, ran.store).at_home("x", ())
+
+
+def test_depthwise_norms_are_those_behind_filters_of_one_channel() -> None:
+    network = mobile_unet_v3(1, 5, width=8, pyramid=16, features=32)
+    encoder = dict(network.named_modules())
+    alone = [name for name, one in encoder.items() if name.startswith("encoder.features.") and isinstance(one, nn.Conv2d) and one.groups > 1]
+    behind = {f"{name.rpartition('.')[0]}.1" for name in alone}
+    assert len(alone) == 11 and all(isinstance(encoder[name], nn.GroupNorm) for name in behind)
+    assert {key.rpartition(".")[0] for key in kept_keys(network, DEPTHWISE)} == behind
 
 
 def test_a_criterion_that_breaks_is_told_beside_the_others(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
