@@ -23,9 +23,12 @@ from shared_models.metrics import METRICS
 from shared_models.metrics.agreement import agreement_of, repeatability
 from shared_models.metrics.calibration_intervals import calibration_cells
 from shared_models.metrics.classification import class_auroc_interval
+from shared_models.metrics.decision import benefit_ends, benefit_interval, benefit_rows, net_benefit
+from shared_models.metrics.horizons import benefit_rows_at, calibration_at
 from shared_models.metrics.intervals import bootstrap_counts, delong_interval, wilson
 from shared_models.metrics.paired import t_interval
 from shared_models.metrics.prognosis import prognosis_metrics
+from shared_models.metrics.prognosis_curves import calibration_of
 from shared_models.metrics.ranking import auroc_rows, average_precision_rows
 from shared_models.metrics.resampled_intervals import resampled_interval
 from shared_models.metrics.sensitivity_interval import mean_sensitivity_interval, sensitivity_interval
@@ -236,6 +239,93 @@ def _prognosis(name: str) -> Case:
     return case
 
 
+# Probabilities of an event by classes, and what acting on them is worth.
+def true_benefit(t: float) -> float:
+    acted = (t <= P).astype(float)
+    return _mean(acted * (TRUE - (1 - TRUE) * t / (1 - t)))
+
+
+def _benefit(t: float) -> Case:
+    def case(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+        y, p = stated(rng, n)
+        acted = p >= t
+        return true_benefit(t), benefit_interval(int(y[acted].sum()), int((1 - y[acted]).sum()), n, t)
+
+    return case
+
+
+def benefit_of_clusters(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    # Three scans a patient who has one outcome; stated each time through noise, around one logit of the patient.
+    logit = rng.normal(0, np.sqrt(SPREAD**2 - 0.5), n)
+    seen = np.repeat(logit, 3) + rng.normal(0, np.sqrt(0.5), 3 * n)
+    y = np.repeat(rng.random(n) < expit(logit), 3)
+    ends = benefit_ends(benefit_rows(y, expit(seen), np.array([0.3]), counts(n, 3)), [float(net_benefit(y, expit(seen), np.array([0.3]))[0])], n)
+    return true_benefit_of_clusters(), ends[0]
+
+
+@functools.cache
+def true_benefit_of_clusters() -> float:
+    spread = np.sqrt(SPREAD**2 - 0.5)
+    acted, risk_of = ndtr((spread * X - np.log(0.3 / 0.7)) / np.sqrt(0.5)), expit(spread * X)
+    return _mean(acted * (risk_of - (1 - risk_of) * 0.3 / 0.7))
+
+
+def stated_too_low(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outcomes, risks by 3 that hold, and stated ones that are too low."""
+    outcomes, risks = followed(rng, n)
+    return outcomes, risks[:, 1], 1 - (1 - risks[:, 1]) ** TOO_LOW
+
+
+TOO_LOW = 0.7
+"""Factor on the hazard of stated risks."""
+
+
+def calibration_ratio(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    outcomes, _, said = stated_too_low(rng, n)
+    cell = (calibration_of(outcomes, said, horizon=3.0, counts=counts(n)) or {}).get("ratio")
+    return _mean(risk(X, 3.0)) / _mean(1 - (1 - risk(X, 3.0)) ** TOO_LOW), cell and cell["low"] and (cell["low"], cell["high"])
+
+
+def calibration_difference(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+    outcomes, _, said = stated_too_low(rng, n)
+    cell = (calibration_of(outcomes, said, horizon=3.0, counts=counts(n)) or {}).get("difference")
+    return _mean(risk(X, 3.0)) - _mean(1 - (1 - risk(X, 3.0)) ** TOO_LOW), cell and (cell["low"], cell["high"])
+
+
+def _calibration_bin(which: int) -> Case:
+    def case(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+        # Every data set has bins of its own: the truth is the mean risk of those in it, and is shifted to 0.
+        outcomes, risks, said = stated_too_low(rng, n)
+        bins = min(5, n // 10)  # as a page has them
+        rows = calibration_at(outcomes, said, horizon=3.0, bins=bins)
+        members = np.array_split(np.argsort(said, kind="stable"), bins)[which]
+        row = next((row for row in rows if abs(row["stated"] - said[members].mean()) < 1e-12), None)
+        truth = float(risks[members].mean())
+        return 0.0, None if row is None or row["low"] is None else (row["low"] - truth, row["high"] - truth)
+
+    return case
+
+
+@functools.cache
+def true_benefit_at_3(t: float, everybody: bool = False) -> float:
+    r = risk(X, 3.0)
+    acted = np.ones_like(X) if everybody else (1 - (1 - r) ** TOO_LOW >= t).astype(float)
+    return _mean(acted * (r - (1 - r) * t / (1 - t)))
+
+
+def _benefit_at_3(t: float, *, over_all: bool = False) -> Case:
+    def case(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
+        outcomes, _, said = stated_too_low(rng, n)
+        drawn, at = np.concatenate([np.ones((1, n)), counts(n)]), {"horizon": 3.0, "thresholds": np.array([t])}
+        rows = benefit_rows_at(outcomes, said, drawn, **at)
+        if over_all:
+            rows = rows - benefit_rows_at(outcomes, np.ones(n), drawn, **at)
+        truth = true_benefit_at_3(t) - (true_benefit_at_3(t, True) if over_all else 0.0)
+        return truth, benefit_ends(rows[1:], rows[0].tolist(), n)[0]
+
+    return case
+
+
 def kaplan(rng: np.random.Generator, n: int) -> tuple[float, Ends]:
     event, left = rng.exponential(1 / RATE, n), rng.uniform(0.5, LAST, n)
     curve = kaplan_meier(life_table(np.minimum(event, left), event <= left))
@@ -306,6 +396,17 @@ CASES: dict[str, Case] = {
     "kaplan_meier": kaplan,
     "cox_wald": cox_wald,
     **{name: _prognosis(name) for name in prognosis_metrics(HORIZONS)},
+    "net_benefit_20": _benefit(0.2),
+    "net_benefit_50": _benefit(0.5),
+    "net_benefit_of_clusters": benefit_of_clusters,
+    "net_benefit_at_3_20": _benefit_at_3(0.2),
+    "net_benefit_at_3_50": _benefit_at_3(0.5),
+    "over_all_at_3_50": _benefit_at_3(0.5, over_all=True),
+    "calibration_ratio_at_3": calibration_ratio,
+    "calibration_difference_at_3": calibration_difference,
+    "calibration_bin_low": _calibration_bin(0),
+    "calibration_bin_middle": _calibration_bin(2),
+    "calibration_bin_high": _calibration_bin(-1),
     "bias": _agreement("bias", BIAS),
     "limit_high": _agreement("limit_high", BIAS + 1.96 * ERROR),
     "mae": _agreement("mae", float(FOLDED)),

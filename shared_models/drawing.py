@@ -14,6 +14,7 @@ HUES = ("#0b6b68", "#b3541e", "#3b5fa8", "#8a3f7d", "#7a7a12", "#5b6670")
 STYLE = (
     'text{font:12px system-ui,"Liberation Sans",sans-serif;fill:#1d2733}.tick,.axis{fill:#55606e}.tick{font-size:11px}'
     ".grid{stroke:#dde2e8;stroke-width:1}.chance{stroke:#a01c1c;stroke-width:1.5;stroke-dasharray:5 3}.line{fill:none;stroke-width:2}"
+    ".spread{stroke:none;fill-opacity:.16}"
     + "".join(f".line.hue{place}{{stroke:{hue}}}.dot.hue{place},text.hue{place}{{fill:{hue}}}" for place, hue in enumerate(HUES))
 )
 
@@ -145,6 +146,22 @@ class Chart:
         for points in stretches:
             if len(points) > 1:
                 self.add("polyline", f"line {css}", points=" ".join(points), stroke_dasharray=dashes)
+
+    def spread(self, css: str, xs: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None]) -> None:
+        """Fill the area between two lines, cut off where the axes end; None at either leaves a gap."""
+        bottom, top = self.y
+        stretch: list[tuple[float, float, float]] = []
+        stretches = [stretch]
+        for x, low, high in zip(xs, lows, highs, strict=True):
+            if low is None or high is None or high < bottom or low > top:
+                stretch = []
+                stretches.append(stretch)
+            else:
+                stretch.append((self.at_x(x), self.at_y(max(low, bottom)), self.at_y(min(high, top))))
+        for points in stretches:
+            if len(points) > 1:
+                around = [f"{x:g},{low:g}" for x, low, _ in points] + [f"{x:g},{high:g}" for x, _, high in reversed(points)]
+                self.add("polygon", f"spread {css}", points=" ".join(around))
 
     def dot(self, css: str, x: float, y: float, size: float, says: str = "") -> None:
         """Draw a dot at a place in data; `says` is shown on hover."""

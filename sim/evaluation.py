@@ -191,7 +191,7 @@ def figures(
         "sites": names,
         "splits": split_facts(experiment, unseen, names, lambda: table(together("federated", names))),
         "by_class": table(main),
-        "curves": class_curves(main[0], main[1], classes),
+        "curves": class_curves(main[0], main[1], classes, patients=main[2], **settings),
         "released": (told := released_beside(experiment, {name: answers["federated", name] for name in judged}))["all"],
         "released_by_site": told["sites"],
         "by_site": {name: table(answers["federated", name]) for name in (*names, *unseen)},

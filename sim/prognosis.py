@@ -15,7 +15,7 @@ from shared_models.core.files import read_json, read_state, write_json
 from shared_models.experiment import Experiment
 from shared_models.metrics import score
 from shared_models.metrics.prognosis import compare_prognosis, score_prognosis
-from shared_models.metrics.prognosis_curves import describe_prognosis
+from shared_models.metrics.prognosis_curves import describe_prognosis, told_at_horizons
 from shared_models.metrics.spec import number
 from shared_models.phases import columns_of, trained
 from sim.baselines import POOLED
@@ -89,12 +89,16 @@ def judge_prognosis(run: Run, training: list[Path], held_out: list[Path], pool: 
         metrics["diagnoses"] = told_diagnoses(run, {"federated": final, POOLED: states[POOLED]}, away, pool)
     if (hazards := hazards_of(experiment, {"federated": final, POOLED: states[POOLED]})) is not None:
         metrics["hazards"] = hazards
-    write_json(out / "metrics.json", metrics)
 
     def described(answer: Answer) -> dict[str, Any]:
-        return {"held_out": {"n": len(answer[0]), "prognosis": describe_prognosis(answer[0], answer[1], horizons, absolute=absolute)}}
+        seed, times = experiment.seed, experiment.evaluation.bootstrap
+        return describe_prognosis(answer[0], answer[1], horizons, absolute=absolute, groups=answer[2], seed=seed, bootstrap=times)
 
-    write_json(out / "curves.json", {name: described(away_answers[name]) for name in ("federated", POOLED)})
+    drawn = {name: described(away_answers[name]) for name in ("federated", POOLED)}
+    if absolute:
+        metrics["at_horizons"] = {name: told_at_horizons(of) for name, of in drawn.items()}
+    write_json(out / "metrics.json", metrics)
+    write_json(out / "curves.json", {name: {"held_out": {"n": of["n"], "prognosis": of}} for name, of in drawn.items()})
     shutil.copyfile(out / "federation" / "rounds.jsonl", out / "rounds.jsonl")
     digest = release(run, metrics, training)
     write_json(out / "site_reports.json", site_reports(training + held_out))

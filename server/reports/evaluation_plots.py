@@ -35,7 +35,7 @@ def _reliability(name: str, place: int, rows: list[dict[str, Any]]) -> str:
     return chart.svg(f"plot-reliable-{place}", f"Reliability of {name}", f"{told}.")
 
 
-def _decision(name: str, place: int, curve: dict[str, list[float]]) -> str:
+def _decision(name: str, place: int, curve: dict[str, list[Any]]) -> str:
     xs, model, everybody = curve["thresholds"], curve["model"], curve["all"]
     top = max(*model, *everybody, 0.05)
     floor = -top / 4
@@ -44,8 +44,10 @@ def _decision(name: str, place: int, curve: dict[str, list[float]]) -> str:
     chart.axis_x([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "Act from this probability on")
     chart.axis_y(ticks, "Net benefit")
     chart.segment("chance", chart.at_x(xs[0]), chart.at_y(0), chart.at_x(xs[-1]), chart.at_y(0))
+    chart.spread("federated", xs, curve["model_low"], curve["model_high"])
     chart.line("alone", xs, [value if value >= ticks[0] else None for value in everybody], "5 3")
     chart.line("federated", xs, [value if value >= ticks[0] else None for value in model], "")
-    at = [f"at {xs[i]:g} the model {shown(model[i])}, acting on all {shown(everybody[i])}" for i in (5, 25, 45)]
-    words = f"Full line the model, dashed acting on everybody, dotted on nobody; {'; '.join(at)}."
+    ends = [f" ({shown(low)} to {shown(high)})" if low is not None else "" for low, high in zip(curve["model_low"], curve["model_high"], strict=True)]
+    at = [f"at {xs[i]:g} the model {shown(model[i])}{ends[i]}, acting on all {shown(everybody[i])}" for i in (5, 25, 45)]
+    words = f"Full line the model with its 95 % limits, dashed acting on everybody, dotted on nobody; {'; '.join(at)}."
     return chart.svg(f"plot-decision-{place}", f"Net benefit of {name}", words)

@@ -8,9 +8,10 @@ from server.reports.hazard_plot import hazard_plot
 from server.reports.plots import style_of
 from server.reports.record import Record
 from server.reports.survival import ratio_of
-from server.reports.wording import shown
+from server.reports.wording import interval_text, shown
 from shared_models.drawing import DASHES, Chart, apart, nice_ticks
 from shared_models.metrics import METRICS
+from shared_models.metrics.prognosis_curves import told_at_horizons
 
 ARMS = (("federated", "Federated"), ("pooled", "All data pooled"))
 WIDE, HIGH = 330, 290
@@ -32,6 +33,7 @@ def panels(record: Record) -> dict[str, Any]:
         "discrimination": [{"title": "AUC over time", "svg": auc_chart(drawn, unit)}, *_roc_panels(drawn, unit)],
         "calibration": _panels_of(drawn, "calibration", calibration_chart, unit),
         "decision": _panels_of(drawn, "decision", decision_chart, unit),
+        "figures": figure_tables(drawn, unit),
         "hazards": hazard_plot(ratios, pooled=True),
         "ratios": ratios,
         "diagnoses": diagnosis_rows(record.metrics.get("diagnoses") or {}),
@@ -135,7 +137,7 @@ def roc_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
 def calibration_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
     """Draw the stated risk against the share seen, by bin."""
     rows = [row for found in arms.values() for row in found["bins"]]
-    most = min(1.0, max([0.2, *(row["stated"] for row in rows), *(row["high"] for row in rows)]))
+    most = min(1.0, max([0.2, *(row["stated"] for row in rows), *(row["high"] or row["seen"] for row in rows)]))
     ticks = nice_ticks(0, most, 5)
     chart = Chart(WIDE, HIGH, (0, ticks[-1]), (0, ticks[-1]), left=50)
     chart.axis_x(ticks, "Stated risk")
@@ -144,19 +146,23 @@ def calibration_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) 
     for key, found in reversed(arms.items()):
         for row in found["bins"]:
             x = chart.at_x(row["stated"])
-            chart.segment(f"whisker {key}", x, chart.at_y(row["low"]), x, chart.at_y(row["high"]))
-            chart.dot(
-                key, row["stated"], row["seen"], 4.5, f"{dict(ARMS)[key]}: stated {shown(row['stated'])}, seen {shown(row['seen'])}, {row['n']} cases"
-            )
-    told = "; ".join(f"{dict(ARMS)[key]}: stated {shown(found['stated'])} on average, seen {shown(found['seen'])}" for key, found in arms.items())
+            if row["low"] is not None:
+                chart.segment(f"whisker {key}", x, chart.at_y(row["low"]), x, chart.at_y(row["high"]))
+            says = f"{dict(ARMS)[key]}: stated {shown(row['stated'])}, seen {interval_text({'value': row['seen'], **row})}, {row['n']} cases"
+            chart.dot(key, row["stated"], row["seen"], 4.5, says)
+    told = "; ".join(
+        f"{dict(ARMS)[key]}: stated {shown(found['stated'])} on average, seen {interval_text({'value': found['seen'], **found})}"
+        for key, found in arms.items()
+    )
     return chart.svg(name, f"Calibration of the risk by {counted(horizon, unit)}", f"{told}.")
 
 
 def decision_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> str:
-    """Draw the net benefit by threshold, floored a little below 0."""
-    best = max([0.05, *(value for found in arms.values() for value in (*found["model"], *found["all"]))])
-    ticks = nice_ticks(-0.05, best, 5)
-    first = next(iter(arms.values()))
+    """Draw the net benefit by threshold with the limits of the federated model, cut off a little below 0."""
+    first = arms.get("federated") or next(iter(arms.values()))
+    known = [value for value in first.get("model_high", []) if value is not None]
+    best = max([0.05, *known, *(value for found in arms.values() for value in (*found["model"], *found["all"]))])
+    ticks = nice_ticks(-0.1, best, 5)
     xs = first["thresholds"]
     chart = Chart(WIDE, HIGH, (0, nice_ticks(0, xs[-1], 4)[-1]), (ticks[0], ticks[-1]), left=54)
     chart.axis_x(nice_ticks(0, xs[-1], 4), "Threshold of risk")
@@ -166,11 +172,31 @@ def decision_chart(name: str, arms: dict[str, Any], horizon: str, unit: str) -> 
     def shown_part(values: list[float]) -> list[float | None]:
         return [value if value >= ticks[0] else None for value in values]
 
+    if "model_low" in first:
+        chart.spread(next(iter(arms)), xs, first["model_low"], first["model_high"])
     chart.line("alone", xs, shown_part(first["all"]))
     for key, found in reversed(arms.items()):
         chart.line(style_of(key), xs, shown_part(found["model"]), "5 3" if key == "pooled" else "")
     told = "; ".join(f"{dict(ARMS)[key]} at most {shown(max(found['model']))}" for key, found in arms.items())
     return chart.svg(name, f"Net benefit of the risk by {counted(horizon, unit)}", f"{told}; acting on all at most {shown(max(first['all']))}.")
+
+
+def figure_tables(drawn: dict[str, Any], unit: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the tables of calibration (horizon by arm) and of the federated model's net benefit (horizon by threshold)."""
+    # Earlier builds recorded these curves without intervals: the pages of their runs have the pictures alone.
+    told = {key: told_at_horizons(found) for key, found in drawn.items() if all("ratio" in one for one in found["calibration"].values() if one)}
+    calibration = [
+        {"horizon": counted(horizon, unit), "arm": dict(ARMS)[key], **cells["calibration"]}
+        for key, of in told.items()
+        for horizon, cells in of.items()
+        if cells["calibration"]
+    ]
+    benefit = [
+        {"horizon": counted(horizon, unit), "threshold": threshold, **cells}
+        for horizon, of in told.get("federated", {}).items()
+        for threshold, cells in (of["net_benefit"] or {}).items()
+    ]
+    return {"calibration": calibration, "benefit": benefit}
 
 
 def hazard_rows(hazards: dict[str, Any]) -> list[dict[str, Any]]:

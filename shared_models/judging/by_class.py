@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_models.metrics.calibration import bins_of, calibration_line, reliability_table
+from shared_models.metrics.calibration import bin_of, bins_of, calibration_line, reliability_table
 from shared_models.metrics.calibration_error import calibration_error
 from shared_models.metrics.calibration_intervals import calibration_cells
 from shared_models.metrics.classification import class_auroc_interval
@@ -18,7 +18,7 @@ from shared_models.metrics.ranking import auroc, auroc_rows, average_precision_r
 from shared_models.metrics.resampled_intervals import resampled_interval
 from shared_models.metrics.scoring import as_predictions
 from shared_models.metrics.sensitivity_interval import sensitivity_interval
-from shared_models.metrics.spec import Counts, Interval, Rows, number
+from shared_models.metrics.spec import Counts, Interval, Rows, number, ratio
 
 FEWEST = 2
 """Patients with, and without, a class that a figure with an interval needs."""
@@ -75,8 +75,20 @@ def class_table(
     return {name: _one(y == c, p[:, c], who, counts, one_each, least, specificity) for c, name in enumerate(classes)}
 
 
-def class_curves(labels: Any, probabilities: Any, classes: Sequence[str], *, bins: int = 10) -> dict[str, dict[str, Any]]:
+def class_curves(
+    labels: Any,
+    probabilities: Any,
+    classes: Sequence[str],
+    *,
+    bins: int = 10,
+    patients: Sequence[Any] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
     """Return class by class what a page draws: ``reliability`` (rows of `reliability_table`, bins of equal mass) and ``decision`` (`decision_curve`).
+
+    Where `patients`, one name a case, repeat, the limits of both are resampled by patient. A reliability bin whose resamples are all alike keeps
+    Wilson's limits, of so many patients as it has.
 
     Examples
     --------
@@ -86,13 +98,36 @@ def class_curves(labels: Any, probabilities: Any, classes: Sequence[str], *, bin
     """
     y, p = as_predictions(labels, probabilities, classes)
     few = max(2, min(bins, y.size // 10))
+    who = np.arange(y.size) if patients is None else np.unique(np.asarray(list(patients)), return_inverse=True)[1]
+    repeated = len(np.unique(who)) < y.size
+    counts = bootstrap_counts(y.size, bootstrap, groups=who, seed=seed) if repeated else None
+
+    def reliability(truth: NDArray[Any], scores: NDArray[Any]) -> list[dict[str, Any]]:
+        if not y.size:
+            return []
+        rows = reliability_table(scores, truth, bins=few, equal_mass=True)
+        return rows if counts is None else _by_patient(rows, bin_of(scores, few, equal_mass=True), truth, who, counts)
+
     return {
         name: {
-            "reliability": reliability_table(p[:, c], y == c, bins=few, equal_mass=True) if y.size else [],
-            "decision": decision_curve(y == c, p[:, c]),
+            "reliability": reliability(y == c, p[:, c]),
+            "decision": decision_curve(y == c, p[:, c], patients=who.tolist(), counts=counts),
         }
         for c, name in enumerate(classes)
     }
+
+
+def _by_patient(rows: list[dict[str, Any]], where: NDArray[np.int64], truth: NDArray[Any], who: NDArray[Any], counts: Counts) -> list[dict[str, Any]]:
+    """Return rows of `reliability_table` with limits for patients who have several cases."""
+    found = []
+    for row, bin in zip(rows, np.unique(where), strict=True):
+        members = where == bin
+        people = len(np.unique(who[members]))
+        drawn = ratio(counts[:, members] @ truth[members], counts[:, members].sum(axis=1))
+        ends = resampled_interval(drawn, float(truth[members].mean()), people) or wilson(round(float(truth[members].mean()) * people), people)
+        low, high = ends or (0.0, 1.0)
+        found.append({**row, "low": round(low, 6), "high": round(high, 6)})
+    return found
 
 
 def _one(

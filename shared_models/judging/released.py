@@ -19,6 +19,7 @@ from shared_models.judging.released_bounds import (
     auprc_bounds,
     auroc_bounds,
     benefit_bounds,
+    benefit_sampled,
     brier_bounds,
     ece_bounds,
     intercept_bounds,
@@ -29,14 +30,11 @@ from shared_models.judging.released_bounds import (
 from shared_models.judging.released_slope import slope_bounds, slope_estimate
 from shared_models.judging.standing import LEAST
 from shared_models.metrics.calibration import calibration_line
-from shared_models.metrics.decision import net_benefit
+from shared_models.metrics.decision import TOLD, net_benefit
 from shared_models.metrics.ranking import auroc, average_precision, sensitivity_at
 
 FIGURES = ("auroc", "auprc", "sensitivity", "brier", "slope", "intercept", "ece")
 """In the order in which they are shown."""
-
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""Probabilities from which on one would act, at which the net benefit is told."""
 
 
 def histograms(cells: NDArray[Any], patients: float) -> list[Histogram]:
@@ -48,8 +46,8 @@ def figures_of(found: Histogram, *, specificity: float = 0.9) -> dict[str, Any]:
     """Return ``positives``, ``negatives``, ``missing``, and by figure ``value`` with bounds ``low`` and ``high``; None is *undefined*.
 
     ``auroc``, ``auprc``, ``sensitivity`` at `specificity`, ``brier``, ``slope``, ``intercept``, ``ece`` (ten bins of equal width), and
-    ``net_benefit`` by threshold. The value takes half of each group's patients as placed low and half as placed high, in the middle of their
-    cells. A bound of the slope is None where none is certain.
+    ``net_benefit`` by threshold, with ``sampled_low`` and ``sampled_high`` of `benefit_sampled`. The value takes half of each group's patients
+    as placed low and half as placed high, in the middle of their cells. A bound of the slope is None where none is certain.
 
     Examples
     --------
@@ -84,7 +82,7 @@ def figures_of(found: Histogram, *, specificity: float = 0.9) -> dict[str, Any]:
     slope = slope_estimate(found)
     low, high = slope_bounds(found, slope)
     cells["slope"] = {"value": slope, "low": low, "high": high}
-    benefit = {f"{t:g}": _cell(_weighted_benefit(truth, scores, weights, t), benefit_bounds(found, t)) for t in THRESHOLDS}
+    benefit = {f"{t:g}": _benefit(found, _weighted_benefit(truth, scores, weights, t), t) for t in TOLD}
     return {**told, **cells, "net_benefit": benefit, "reliability": reliability_bounds(found)}
 
 
@@ -100,7 +98,7 @@ def exact_figures(truth: NDArray[Any], scores: NDArray[Any], *, specificity: flo
         "intercept": line,
         "slope": (calibration_line(truth, scores) or {}).get("slope"),
         "ece": _weighted_ece(truth.astype(float), scores, np.ones(len(scores))) if truth.size else None,
-        "net_benefit": {f"{t:g}": float(net_benefit(truth, scores, np.array([t]))[0]) for t in THRESHOLDS} if truth.size else {},
+        "net_benefit": {f"{t:g}": float(net_benefit(truth, scores, np.array([t]))[0]) for t in TOLD} if truth.size else {},
     }
 
 
@@ -143,6 +141,11 @@ def _cell(value: float | None, ends: tuple[float, float]) -> dict[str, float | N
         return {"value": None, "low": None, "high": None}
     low, high = ends
     return {"value": float(min(max(value, low), high)), "low": float(low), "high": float(high)}
+
+
+def _benefit(found: Histogram, value: float, threshold: float) -> dict[str, float | None]:
+    low, high = benefit_sampled(found, threshold)
+    return {**_cell(value, benefit_bounds(found, threshold)), "sampled_low": low, "sampled_high": high}
 
 
 def _middle(h: Histogram) -> tuple[Counts, Counts, Counts]:

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_models.calibration.score_histograms import HIGH, LOW
+from shared_models.core.errors import BadInput
+from shared_models.metrics.decision import benefit_interval
+from shared_models.metrics.intervals import wilson
 
 BINS = 10
 """Of equal width, for reliability and its expected error."""
@@ -103,14 +106,39 @@ def brier_bounds(h: Histogram) -> tuple[float, float]:
     return float(best / total), float((worst + h.missing) / total)
 
 
+def acted_bounds(h: Histogram, threshold: float) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Return how many patients are rightly and wrongly acted on from `threshold` on in the worst and in the best case, and how many there are.
+
+    Returns
+    -------
+    tuple
+        ``(hits, alarms)`` at worst, the same at best, all patients.
+    """
+    total = round(h.rest[LOW].sum() + h.positives[LOW].sum()) + h.missing
+    surely, perhaps = h.edges[:-1] >= threshold, h.edges[1:] >= threshold - 1e-12
+    worst = round(h.positives[LOW][surely].sum()), round(h.rest[HIGH][perhaps].sum()) + h.missing
+    best = round(h.positives[HIGH][perhaps].sum()) + h.missing, round(h.rest[LOW][surely].sum())
+    return worst, best, total
+
+
 def benefit_bounds(h: Histogram, threshold: float) -> tuple[float, float]:
     """Return the lowest and the highest that the net benefit of acting from `threshold` on of the patients can be."""
-    total = h.rest[LOW].sum() + h.positives[LOW].sum() + h.missing
-    surely, perhaps = h.edges[:-1] >= threshold, h.edges[1:] >= threshold - 1e-12
+    worst, best, total = acted_bounds(h, threshold)
     odds = threshold / (1 - threshold)
-    best = h.positives[HIGH][perhaps].sum() + h.missing - odds * h.rest[LOW][surely].sum()
-    worst = h.positives[LOW][surely].sum() - odds * (h.rest[HIGH][perhaps].sum() + h.missing)
-    return float(worst / total), float(best / total)
+    return (worst[0] - odds * worst[1]) / total, (best[0] - odds * best[1]) / total
+
+
+def benefit_sampled(h: Histogram, threshold: float) -> tuple[float, float]:
+    """Return limits that hold the 95 % interval (`benefit_interval`) of the net benefit whatever the patients' own counts are.
+
+    Its ends rise with every patient rightly acted on and fall with every one wrongly: the lower end is that of the worst case, the upper that of the
+    best.
+    """
+    worst, best, total = acted_bounds(h, threshold)
+    low, high = (benefit_interval(hits, alarms, total, threshold) for hits, alarms in (worst, best))
+    if low is None or high is None:
+        raise BadInput("figures are of at least one patient", value=total)
+    return low[0], high[1]
 
 
 def intercept_bounds(h: Histogram) -> tuple[float, float]:
@@ -150,7 +178,7 @@ def _sums(fewest: Counts, most: Counts, edges: Counts) -> tuple[Counts, Counts]:
 
 
 def reliability_bounds(h: Histogram) -> list[dict[str, float]]:
-    """Return the bins that hold anybody: their edges, and the fewest and the most positives and patients."""
+    """Return the bins that hold anybody: their edges, the bounds of the share that came true, and limits that hold its 95 % interval (Wilson)."""
     per = h.rest.shape[1] // BINS
     ends = {name: [np.append(0.0, part)[::per] for part in _reach(row)] for name, row in (("rest", h.rest), ("positives", h.positives))}
     rows = []
@@ -160,7 +188,9 @@ def reliability_bounds(h: Histogram) -> list[dict[str, float]]:
         if many + most == 0:
             continue
         low, high = (least / (least + many) if least + many else 0.0), (most / (most + few) if most + few else 1.0)
-        rows.append({"from": b / BINS, "to": (b + 1) / BINS, "most": many + most, "low": low, "high": high})
+        worst, best = (wilson(round(hits), round(hits + others)) or (0.0, 1.0) for hits, others in ((least, many), (most, few)))
+        row = {"from": b / BINS, "to": (b + 1) / BINS, "most": many + most, "low": low, "high": high}
+        rows.append(row | {"sampled_low": worst[0], "sampled_high": best[1]})
     return rows
 
 

@@ -12,21 +12,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shared_models.metrics.horizons import auc_at, calibration_at, net_benefit_at
-from shared_models.metrics.spec import number, ones
-from shared_models.survival.horizon import ALIVE, EVENT, censoring_weights, horizon_labels, risk_by
+from shared_models.metrics.decision import THRESHOLDS, TOLD, benefit_ends
+from shared_models.metrics.horizons import auc_at, benefit_rows_at, calibration_at, share_interval, share_rows
+from shared_models.metrics.intervals import bootstrap_counts
+from shared_models.metrics.resampled_intervals import patients_of, resampled_interval
+from shared_models.metrics.spec import Counts, number, ones
+from shared_models.survival.horizon import ALIVE, EVENT, censoring_weights, horizon_labels
 from shared_models.survival.life_table import kaplan_meier, life_table
 
 THIRDS = ("low", "middle", "high")
-THRESHOLDS = np.arange(0.05, 0.605, 0.01)
-"""Risks from which on one would act: the range of a decision curve."""
-
 POINTS = 40
 """Times at which the AUC over time is drawn."""
 
 
-def describe_prognosis(outcomes: ArrayLike, risks: ArrayLike, horizons: Sequence[float], *, absolute: bool = True) -> dict[str, Any]:
-    """Return the curves of one model.
+def describe_prognosis(
+    outcomes: ArrayLike,
+    risks: ArrayLike,
+    horizons: Sequence[float],
+    *,
+    absolute: bool = True,
+    groups: Sequence[Any] | None = None,
+    seed: int = 0,
+    bootstrap: int = 1000,
+) -> dict[str, Any]:
+    """Return the curves of one model; calibration and net benefit have 95 % intervals, of each bin or threshold by itself.
+
+    Parameters
+    ----------
+    groups : sequence of length n, optional
+        The patient of each row: patients are resampled with all their visits.
+    seed, bootstrap : int
+        Of the resamples; 0 leaves out the intervals that need them.
 
     Returns
     -------
@@ -53,10 +69,11 @@ def describe_prognosis(outcomes: ArrayLike, risks: ArrayLike, horizons: Sequence
     }
     if not absolute:
         return drawn | {"calibration": {}, "decision": {}}
-    calibration = {name: calibration_of(truth, own, horizon=horizon) for name, (horizon, own) in columns.items()}
+    counts = bootstrap_counts(len(truth), bootstrap, groups=groups, seed=seed) if bootstrap else None
+    more: dict[str, Any] = {"groups": groups, "counts": counts}
     return drawn | {
-        "calibration": calibration,
-        "decision": {name: decision_of(truth, own, horizon=horizon) for name, (horizon, own) in columns.items()},
+        "calibration": {name: calibration_of(truth, own, horizon=horizon, **more) for name, (horizon, own) in columns.items()},
+        "decision": {name: decision_of(truth, own, horizon=horizon, **more) for name, (horizon, own) in columns.items()},
     }
 
 
@@ -98,20 +115,93 @@ def roc_at(outcomes: NDArray[np.float64], risks: NDArray[np.float64], *, horizon
     return {"fpr": fpr, "tpr": tpr, "auc": number(auc_at(outcomes, risks, ones(len(risks)), horizon=horizon)[0])}
 
 
-def calibration_of(outcomes: NDArray[np.float64], risks: NDArray[np.float64], *, horizon: float) -> dict[str, Any] | None:
-    """Return the bins of `calibration_at`, and of all patients the mean risk stated and the share seen; None beyond the follow-up."""
-    times, events = outcomes[:, 0], outcomes[:, 1]
+def calibration_of(
+    outcomes: NDArray[np.float64], risks: NDArray[np.float64], *, horizon: float, groups: Sequence[Any] | None = None, counts: Counts | None = None
+) -> dict[str, Any] | None:
+    """Return how stated risks and the shares seen go together at a horizon; None beyond the follow-up.
+
+    Returns
+    -------
+    dict or None
+        ``bins`` of `calibration_at`; of all patients the mean risk ``stated``, the share ``seen`` with its ``low`` and ``high``, and the cells
+        ``ratio`` (seen to stated; 1 is ideal) and ``difference`` (seen minus stated; 0 is ideal), resampled: the stated risks are a sample, too.
+
+    Source of the ratio and its logarithmic scale: Debray et al., BMJ 2017;356:i6460.
+    """
+    times = outcomes[:, 0]
     if times.max() < horizon:
         return None
-    bins = calibration_at(outcomes, risks, horizon=horizon, bins=max(1, min(5, len(risks) // 10)))
-    return {"bins": bins, "stated": float(risks.mean()), "seen": risk_by(times, events, horizon)}
+    who = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    patients = patients_of(groups, len(risks))
+    bins = calibration_at(outcomes, risks, horizon=horizon, bins=max(1, min(5, len(risks) // 10)), groups=who, counts=counts)
+    stated, seen = float(risks.mean()), float(share_rows(outcomes, ones(len(risks)), horizon=horizon)[0])
+    low, high = share_interval(outcomes, horizon=horizon, counts=counts, patients=patients) or (None, None)
+    found: dict[str, Any] = {"bins": bins, "stated": stated, "seen": seen, "low": low, "high": high}
+    rows = seen_and_stated_rows(outcomes, risks, counts, horizon=horizon) if counts is not None else None
+    ends = None if rows is None else resampled_interval(rows[:, 0] - rows[:, 1], seen - stated, patients, scale="difference")
+    found["difference"] = _cell(seen - stated, ends)
+    if not stated:
+        return found | {"ratio": _cell(None, None)}
+    ends = None if rows is None or not seen else resampled_interval(rows[:, 0] / rows[:, 1], seen / stated, patients, scale="positive")
+    return found | {"ratio": _cell(seen / stated, ends)}
 
 
-def decision_of(outcomes: NDArray[np.float64], risks: NDArray[np.float64], *, horizon: float) -> dict[str, Any] | None:
-    """Return the net benefit of the model and of acting on all, by threshold; acting on none is worth 0. None beyond the follow-up."""
-    times, events = outcomes[:, 0], outcomes[:, 1]
+def seen_and_stated_rows(outcomes: NDArray[np.float64], risks: NDArray[np.float64], counts: Counts, *, horizon: float) -> NDArray[np.float64]:
+    """Return of each resample the share seen and the mean risk stated, shape (b, 2)."""
+    return np.stack([share_rows(outcomes, counts, horizon=horizon), counts @ risks / np.maximum(counts.sum(axis=1), 1e-300)], axis=1)
+
+
+def decision_of(
+    outcomes: NDArray[np.float64], risks: NDArray[np.float64], *, horizon: float, groups: Sequence[Any] | None = None, counts: Counts | None = None
+) -> dict[str, Any] | None:
+    """Return the net benefit of the model and of acting on all, by threshold; acting on none is worth 0. None beyond the follow-up.
+
+    Returns
+    -------
+    dict or None
+        ``thresholds``, ``model`` and ``all`` with their ends ``model_low``, ``model_high``, ``all_low``, ``all_high`` (None where resamples say
+        nothing), and ``told``: at each of `TOLD` the cells ``model``, ``all`` and ``over_all``, their difference on the same patients.
+    """
+    times = outcomes[:, 0]
     if times.max() < horizon:
         return None
-    share = risk_by(times, events, horizon)
-    model = net_benefit_at(outcomes, risks, horizon=horizon, thresholds=THRESHOLDS)
-    return {"thresholds": THRESHOLDS.tolist(), "model": model.tolist(), "all": (share - (1 - share) * THRESHOLDS / (1 - THRESHOLDS)).tolist()}
+    patients = patients_of(groups, len(risks))
+    drawn = np.concatenate([ones(len(risks)), *([] if counts is None else [counts])])
+    rows = {
+        name: benefit_rows_at(outcomes, own, drawn, horizon=horizon, thresholds=THRESHOLDS)
+        for name, own in (("model", risks), ("all", np.ones(len(risks))))
+    }
+    rows["over_all"] = rows["model"] - rows["all"]
+    ends = {name: benefit_ends(of[1:], of[0].tolist(), patients) if counts is not None else [None] * len(THRESHOLDS) for name, of in rows.items()}
+    found: dict[str, Any] = {"thresholds": THRESHOLDS.tolist()}
+    for name in ("model", "all"):
+        found |= {name: rows[name][0].tolist(), f"{name}_low": [end and end[0] for end in ends[name]]}
+        found |= {f"{name}_high": [end and end[1] for end in ends[name]]}
+    places = {f"{t:g}": int(np.abs(THRESHOLDS - t).argmin()) for t in TOLD}
+    return found | {"told": {t: {name: _cell(float(rows[name][0, place]), ends[name][place]) for name in rows} for t, place in places.items()}}
+
+
+def told_at_horizons(described: dict[str, Any]) -> dict[str, Any]:
+    """Return of `describe_prognosis` what is told in figures: by horizon ``calibration`` (all but the bins) and ``net_benefit`` by threshold.
+
+    Examples
+    --------
+    >>> told_at_horizons({"calibration": {"1": None}, "decision": {"1": None}})
+    {'1': {'calibration': None, 'net_benefit': None}}
+    """
+    found = {}
+    for horizon, calibration in described["calibration"].items():
+        decision = described["decision"][horizon]
+        whole = calibration and {
+            "stated": calibration["stated"],
+            "seen": {"value": calibration["seen"], "low": calibration["low"], "high": calibration["high"]},
+            "ratio": calibration["ratio"],
+            "difference": calibration["difference"],
+        }
+        found[horizon] = {"calibration": whole, "net_benefit": decision and decision["told"]}
+    return found
+
+
+def _cell(value: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = ends or (None, None)
+    return {"value": value, "low": low, "high": high}

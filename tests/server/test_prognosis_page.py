@@ -14,7 +14,7 @@ import pytest
 from server.reports.hazard_plot import hazard_plot
 from server.reports.prognosis import hazard_rows
 from server.reports.report import write_report
-from shared_models.core.files import write_json
+from shared_models.core.files import read_json, write_json
 from shared_models.metrics.prognosis import score_prognosis
 from shared_models.metrics.prognosis_curves import describe_prognosis
 
@@ -67,6 +67,32 @@ def test_the_page_shows_curves_and_numbers(tmp_path: Path, absolute: bool) -> No
         assert all(below - above >= 12.9 for above, below in itertools.pairwise(places))
     assert len(set(re.findall(r'<title id="([^"]+)"', page))) == len(re.findall(r'<title id="', page))
     assert "It tells apart" not in page and "nan" not in page.lower().replace("finance", "")
+
+
+def test_calibration_and_net_benefit_have_bars_bands_and_tables(tmp_path: Path) -> None:
+    write_run(tmp_path, absolute=True)
+    curves = read_json(tmp_path / "curves.json")
+    found = curves["federated"]["held_out"]["prognosis"]
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('<polygon class="spread federated"') == 3  # a band at each horizon
+    ratio, told = found["calibration"]["3"]["ratio"], found["decision"]["3"]["told"]["0.3"]
+    for cell in (ratio, told["model"], told["all"], told["over_all"]):
+        low, high = (f'<data value="{end}">' for end in (cell["low"], cell["high"]))
+        assert low in page and high in page
+    table = page.split("Net benefit of the federated model")[1].split("</table>")[0]
+    assert table.count('<th scope="row">') == 3 * 5
+    whiskers = sum(len(arm["held_out"]["prognosis"]["calibration"][by]["bins"]) for arm in curves.values() for by in ("1", "3", "5"))
+    assert page.count('class="whisker federated"') + page.count('class="whisker pooled"') >= whiskers
+    # A run of an earlier build has neither: the page shows what there is.
+    for arm in curves.values():
+        prognosis = arm["held_out"]["prognosis"]
+        for by in ("1", "3", "5"):
+            calibration, decision = prognosis["calibration"][by], prognosis["decision"][by]
+            prognosis["calibration"][by] = {name: calibration[name] for name in ("bins", "stated", "seen")}
+            prognosis["decision"][by] = {name: decision[name] for name in ("thresholds", "model", "all")}
+    write_json(tmp_path / "curves.json", curves)
+    old = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Decision curves" in old and "<polygon" not in old and "Net benefit of the federated model" not in old
 
 
 def test_hazard_ratios_stand_where_they_belong() -> None:

@@ -14,6 +14,8 @@ from shared_models.calibration.score_histograms import HIGH, LOW, placed, score_
 from shared_models.judging.released import FIGURES, beside, exact_figures, figures_of, released_sites, released_table
 from shared_models.judging.released_bounds import Histogram
 from shared_models.metrics.calibration import brier, expected_calibration_error
+from shared_models.metrics.decision import benefit_interval
+from shared_models.metrics.intervals import wilson
 
 CLASSES = ["normal", "UIP", "OP"]
 NAMES = FIGURES
@@ -52,6 +54,9 @@ def test_the_bounds_hold_the_figure_of_the_patients(seed: int, most: int, rough:
                 assert low <= row[figure]["value"] <= high
         for threshold, cell in row["net_benefit"].items():
             assert cell["low"] - 1e-9 <= exact["net_benefit"][threshold] <= cell["high"] + 1e-9
+            acted = p[:, CLASSES.index(name)] >= float(threshold)
+            sampled = benefit_interval(int((acted & truth).sum()), int((acted & ~truth).sum()), patients, float(threshold))
+            assert sampled and cell["sampled_low"] - 1e-9 <= sampled[0] and sampled[1] <= cell["sampled_high"] + 1e-9
         if not row["missing"]:
             for b in row["reliability"]:
                 inside = (p[:, CLASSES.index(name)] > b["from"]) & (p[:, CLASSES.index(name)] <= b["to"]) | (
@@ -59,6 +64,8 @@ def test_the_bounds_hold_the_figure_of_the_patients(seed: int, most: int, rough:
                 )
                 if inside.any():
                     assert b["low"] - 1e-9 <= truth[inside].mean() <= b["high"] + 1e-9 and inside.sum() <= b["most"]
+                    low, high = wilson(int(truth[inside].sum()), int(inside.sum())) or (0, 1)
+                    assert b["sampled_low"] - 1e-9 <= low and high <= b["sampled_high"] + 1e-9
 
 
 @settings(max_examples=60, deadline=None)
