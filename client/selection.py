@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from client.cases.cohort import Cohort
 from client.cases.course import from_landmark
 from client.cases.patches import read_patches
 from client.cases.reported import is_reported
-from client.cases.splits import place, split
+from client.cases.splits import dealt, drawn_fold, place, split
 from client.cases.survival import outcome_of
 from client.cases.table import read_table
 from client.privacy.gate import RANGES, Measured
@@ -87,13 +87,15 @@ def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarr
     if spec_of(experiment.model).takes != "table" or site.site.table is None:
         raise BadCohort("a table needs a model that takes one and a site with `table` in its TOML", value=experiment.model.name)
     table = read_table(site.path(site.site.table), experiment)
-    share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
+    if experiment.evaluation.fold is not None and any(table.parts):
+        raise BadCohort("folds deal every patient of a table", value="part", remedy="leave the column part out, or evaluation.fold")
+    _refuse_nameless(experiment, identified=table.identified)
+    classes = dict(zip(reversed(table.names), map(str, reversed(table.labels.tolist())), strict=True))  # of several rows the first says the class
+    apart = _parted(experiment, classes)
     if experiment.inputs.visits == "course":
         records, parts = table_courses(table, experiment), dict(zip(table.names, table.parts, strict=True))
-        return records, np.array([parts[n] == "validation" or (not parts[n] and place(n, salt=salt) < share) for n in records.names], bool)
-    held = np.array(
-        [part == "validation" or (not part and place(name, salt=salt) < share) for name, part in zip(table.names, table.parts, strict=True)], bool
-    )
+        return records, np.array([parts[n] == "validation" or (not parts[n] and n in apart) for n in records.names], bool)
+    held = np.array([part == "validation" or (not part and name in apart) for name, part in zip(table.names, table.parts, strict=True)], bool)
     if held.all():
         raise BadCohort("a table needs training rows with every column and a class", value=len(held))
     values = scaled(table.values, experiment.inputs, training=~held)
@@ -146,16 +148,24 @@ def all_records(site: Site, experiment: Experiment, *, see: See | None = None) -
     return records_of(cohort_of(site, experiment).cases, experiment, site.workspace, see=see)
 
 
-def split_records(site: Site, experiment: Experiment, *, see: See | None = None) -> tuple[Records, Records]:
-    """Return training and validation records, split by a keyed hash of the patient: a patient is on one side, and always on the same."""
+def split_records(site: Site, experiment: Experiment, *, see: See | None = None, every_visit: bool = False) -> tuple[Records, Records]:
+    """Return training and validation records, split by a keyed hash of the patient: a patient is on one side, and always on the same.
+
+    Of a validation patient it is the first visit, or with `every_visit` all that the model reads: a fold is judged on those.
+    """
     if experiment.data.kind == "table":
         rows, held_rows = table_records(site, experiment)
         return rows.take(np.flatnonzero(~held_rows)), rows.take(np.flatnonzero(held_rows))
     records = all_records(site, experiment, see=see)
+    _refuse_nameless(experiment, identified=records.identified)
     held = _held_out(site, experiment, records.names)
     validation = np.array([name in held for name in records.names], bool)
     judged = records.take(np.flatnonzero(validation))
-    if experiment.data.kind == "studies" and not (experiment.data.target == "segmentation" and spec_of(experiment.model).takes == "table"):
+    if (
+        experiment.data.kind == "studies"
+        and not every_visit
+        and not (experiment.data.target == "segmentation" and spec_of(experiment.model).takes == "table")
+    ):
         judged = judged.first_of_each()  # of visits; windows are judged all
     return records.take(np.flatnonzero(~validation)), judged
 
@@ -173,13 +183,33 @@ def training_names(site: Site, experiment: Experiment) -> tuple[str, ...]:
 
 
 def _held_out(site: Site, experiment: Experiment, names: Sequence[str]) -> set[str]:
-    share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
     if experiment.evaluation.from_year is not None:
         return later_patients(site, names, experiment.evaluation.from_year)
+    if experiment.data.kind == "patches" or experiment.privacy.at_sites:
+        return _parted(experiment, dict.fromkeys(names, ""))
+    cohort = cohort_of(site, experiment)
+    if experiment.evaluation.fold is not None:
+        return _parted(experiment, {case.pseudonym: case.label or "" for case in cohort.cases})
+    share, salt = experiment.evaluation.validation, f"validation/{experiment.seed}"
+    return {case.pseudonym for case in split(cohort, validation=share, salt=salt)[1].cases}
+
+
+def _refuse_nameless(experiment: Experiment, *, identified: bool) -> None:
+    if experiment.evaluation.fold is not None and not identified:
+        rule = "folds deal patients: records of nobody knows whom may lie in several"
+        raise BadCohort(rule, remedy="name the patient of each record, or leave evaluation.fold out")
+
+
+def _parted(experiment: Experiment, classes: Mapping[str, str]) -> set[str]:
+    """Return those of the patients (pseudonym to class) who are for validation by the experiment's fold, or by the share where it names none."""
+    evaluation, seed = experiment.evaluation, experiment.seed
+    if evaluation.fold is None or evaluation.folds is None:
+        return {name for name in classes if place(name, salt=f"validation/{seed}") < evaluation.validation}
+    salt, count = f"folds/{seed}", evaluation.folds
     # Under privacy nobody's side may hang on who else is there, as it does when the classes are split evenly.
     if experiment.data.kind == "patches" or experiment.privacy.at_sites:
-        return {name for name in names if place(name, salt=salt) < share}
-    return {case.pseudonym for case in split(cohort_of(site, experiment), validation=share, salt=salt)[1].cases}
+        return {name for name in classes if drawn_fold(name, count=count, salt=salt) == evaluation.fold}
+    return {name for name, fold in dealt(classes, count=count, salt=salt).items() if fold == evaluation.fold}
 
 
 def later_patients(site: Site, names: Sequence[str], year: int) -> set[str]:

@@ -117,7 +117,9 @@ def rows_seen(rows: Sequence[np.ndarray], known: np.ndarray, experiment: Experim
     return list(rows)
 
 
-def seen_records(site: Site, experiment: Experiment, state: State, *, fitting: int | None = None) -> tuple[Records, Records]:
+def seen_records(
+    site: Site, experiment: Experiment, state: State, *, fitting: int | None = None, every_visit: bool = False
+) -> tuple[Records, Records]:
     """Return training and validation records as the model sees them, or as the statistic number `fitting` does.
 
     Parameters
@@ -128,8 +130,10 @@ def seen_records(site: Site, experiment: Experiment, state: State, *, fitting: i
         Of the run: it holds the fits.
     fitting : int, optional
         Which statistic is being fitted; those before it are known.
+    every_visit : bool
+        Whether validation patients are seen at all their visits, not at the first alone.
     """
-    training, validation = split_records(site, experiment, see=_look(experiment, state, fitting))
+    training, validation = split_records(site, experiment, see=_look(experiment, state, fitting), every_visit=every_visit)
     if not experiment.statistics or (fitting is not None and STATISTICS[experiment.statistics[fitting].name].takes != "table"):
         return training, validation
     changed = rows_seen([training.inputs, validation.inputs], training.inputs, experiment, state, before=fitting)

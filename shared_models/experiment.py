@@ -417,18 +417,32 @@ class Evaluation(Section):
 
     With `from_year` the split is temporal: patients first scanned in that calendar year or later are for validation, all others train, and the
     share plays no part. A site that does not know the year of every patient takes no part.
+
+    With `fold`, one of 1 to `folds`, each site keeps that fold of its patients for validation, with all of their visits, and the share plays no part
+    either: a patient's fold follows from the keyed pseudonym and the seed, so runs over all folds judge everybody once (``fedild cross-validate``).
     """
 
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     folds: Annotated[int, Field(ge=2, le=50)] | None = None
+    fold: Annotated[int, Field(ge=1, le=50)] | None = None
     bootstrap: Annotated[int, Field(ge=0, le=20_000)] = 1000
     headline: str = "auroc_macro"
     ensemble: Choice | None = None
     from_year: Annotated[int, Field(ge=1970, le=2200)] | None = None
 
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Evaluation:
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ValueError(f"fold = {self.fold} is one of 1 to folds; found folds = {self.folds}: set evaluation.folds, or leave fold out")
+        if self.fold is not None and self.from_year is not None:
+            raise ValueError("fold and from_year part the same patients in two ways: leave one of them out")
+        return self
+
     @property
     def split_in_words(self) -> str:
         """How a site's patients are parted, for readers."""
+        if self.fold is not None:
+            return f"At each hospital fold {self.fold} of {self.folds} is for validation; a keyed hash of the patient deals them, class by class."
         if self.from_year is not None:
             return f"At each hospital patients first scanned before {self.from_year} train, those first scanned in it or later are for validation."
         return "At each hospital a keyed hash of the patient parts training from validation, class by class, whatever the date of the scan."
@@ -516,6 +530,12 @@ class Experiment(Section):
     def _years_are_of_scans(self) -> Experiment:
         if self.evaluation.from_year is not None and self.data.kind != "studies":
             raise ValueError("evaluation.from_year is of the first scan: it needs data.kind = 'studies'; a table's column part fixes a split")
+        return self
+
+    @model_validator(mode="after")
+    def _a_fold_is_judged_alone(self) -> Experiment:
+        if self.evaluation.fold is not None and (self.calibration or self.federation.stopping is not None):
+            raise ValueError("evaluation.fold judges the fold left out: calibration and federation.stopping would learn from it; leave them out")
         return self
 
     @model_validator(mode="after")

@@ -116,6 +116,23 @@ def compare(
     typer.echo(run(chosen, arms_of(strategies, chosen), folder, seeds=seeds, processes=processes, data=data, quiet=quiet))
 
 
+@app.command("cross-validate", epilog="Example: fedild cross-validate ssc_mortality_radiomics --folds 5 --out runs/folds")
+def cross_validate(
+    experiment: Annotated[str, typer.Argument(help="Name of a shipped experiment of survival over phantom hospitals, or path of a TOML.")],
+    out: Annotated[Path, typer.Option(help="Folder; a fold that is finished there is not run again, so a stopped command continues.")],
+    folds: Annotated[int | None, typer.Option(min=2, max=50, help="Folds; default: evaluation.folds, or 5.")] = None,
+    settings: Settings = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    hospitals: Annotated[Path | None, typer.Option(help="Folder of prepared phantom hospitals that several runs share.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Deal each hospital's patients into folds, federate once without each fold, judge on it; one page with all folds and the pooled figures."""
+    from sim.experiments import find
+    from sim.patient_folds import cross_validate as run
+
+    typer.echo(run(find(experiment, settings or []), out, folds=folds, processes=processes, hospitals=hospitals, quiet=quiet))
+
+
 @app.command(epilog="Example: fedild zoo --out runs/zoo --only pmff_net,vgg")
 def zoo(
     out: Annotated[Path, typer.Option(help="Folder; what is finished there is not run again.")] = Path("runs/zoo"),
@@ -388,10 +405,14 @@ def federation_demo(
 
 @app.command(epilog="Example: fedild report runs/demo")
 def report(run: Annotated[Path, typer.Argument(help="Run folder, or folder of a comparison.")]) -> None:
-    """Write the run's report.html, or the comparison's compare.html, anew from its files."""
+    """Write the run's report.html, or the page of a comparison or cross-validation, anew from its files."""
+    from server.reports import crossvalidation
     from server.reports.comparison import write_comparison
     from server.reports.report import write_report
 
+    if (run / crossvalidation.NAME).exists():
+        typer.echo(crossvalidation.write_crossvalidation(run))
+        return
     typer.echo((write_comparison if (run / "compare.json").exists() else write_report)(run))
 
 

@@ -140,5 +140,5 @@ def run_facts(run: Run, training: list[Path], held_out: list[Path], steps: dict[
         "steps": steps,
         "wall_s": run.clock.phases,
         "bundle": bundle,
-        **({} if experiment.evaluation.folds else told_of_release(out / "federation", experiment)),
+        **({} if experiment.evaluation.folds and experiment.evaluation.fold is None else told_of_release(out / "federation", experiment)),
     }

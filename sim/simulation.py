@@ -80,7 +80,7 @@ def simulate(
     cores = processes or len(os.sched_getaffinity(0))
     out = out.resolve()
     track = None if track is None else known_tracker(track)
-    _claim(out, experiment, resume=resume)
+    claim(out, experiment, resume=resume)
     if track is not None:
         choose_tracker(out, track)
     clock = Clock(out / "times.json", read_json(out / "times.json") if (out / "times.json").exists() else {})
@@ -118,6 +118,9 @@ def _simulated(run: Run, settings: Phantoms | Patches | Tables | OneTable, progr
 
 def _simulate_phantoms(run: Run, settings: Phantoms, progress: Progress, store: Path | None) -> Path:
     experiment, out = run.experiment, run.out
+    if experiment.evaluation.folds is not None and experiment.evaluation.fold is None:
+        remedy = "`fedild cross-validate` runs one after another; for a single one name it: evaluation.fold = 1"
+        raise BadInput("a run holds out one fold of the hospitals' patients", value=f"folds = {experiment.evaluation.folds}", remedy=remedy)
     # The processes import torch while this one makes hospitals: nobody waits for an import.
     with Pool(run.cores, experiment=experiment.for_sites().to_json()) as pool:
         with run.clock.phase("hospitals"):
@@ -223,7 +226,14 @@ def prepare_sites(experiment: Experiment, sites: list[Path], *, processes: int, 
         )
 
 
-def _claim(out: Path, experiment: Experiment, *, resume: bool) -> None:
+def claim(out: Path, experiment: Experiment, *, resume: bool) -> None:
+    """Take a run folder for an experiment, or with `resume` find it again.
+
+    Raises
+    ------
+    BadInput
+        It holds something else, another experiment, or without `resume` this one.
+    """
     note = out / "experiment.json"
     if note.exists():
         if not resume:

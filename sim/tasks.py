@@ -111,7 +111,8 @@ def prognoses(
 ) -> tuple[list[list[float]], list[list[float]], list[str]] | None:
     """Return outcomes (time, event, number of the site), predictions and names of the ``all`` or ``validation`` records of sites.
 
-    `personal` asks the personal model that the one site keeps beside the state; None when it keeps none.
+    ``held_out`` are the validation patients at every visit that the model reads. `personal` asks the personal model that the one site keeps beside
+    the state; None when it keeps none.
     """
     settings, whole = Experiment.from_json(experiment), read_state(Path(state))
     if personal:
@@ -221,7 +222,7 @@ def _records(site: str, experiment: Experiment, state: State, part: str) -> Reco
     place = Site.load(site)
     if part == "all":
         return all_seen(place, experiment, state)
-    training, validation = seen_records(place, experiment, state)
+    training, validation = seen_records(place, experiment, state, every_visit=part == "held_out")
     return training if part == "training" else validation
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from client.cases.cohort import Cohort
 from shared_models.core.errors import BadInput
@@ -60,15 +60,50 @@ def folds(cohort: Cohort, *, count: int, salt: str) -> list[Cohort]:
     BadInput
         Fewer than two folds, or more folds than patients.
     """
-    if not 2 <= count <= len(cohort.cases):
-        raise BadInput(f"folds must number 2 to {len(cohort.cases)} (the patients)", value=count)
-    dealt: list[list[str]] = [[] for _ in range(count)]
-    turn = 0
-    for names in _by_class(cohort, salt):
-        for name in names:
-            dealt[turn % count].append(name)
-            turn += 1
-    return [cohort.only(names) for names in dealt]
+    fold_of = dealt({case.pseudonym: case.label or "" for case in cohort.cases}, count=count, salt=salt)
+    return [cohort.only(name for name, own in fold_of.items() if own == number) for number in range(1, count + 1)]
+
+
+def dealt(classes: Mapping[str, str], *, count: int, salt: str) -> dict[str, int]:
+    """Return the fold of each patient, 1 to `count`: class by class they are dealt round in the order of their places.
+
+    No two folds differ by more than one patient, nor by more than one of a class. What a fold holds hangs on who is there, as a split by class does:
+    a patient who joins may move others.
+
+    Parameters
+    ----------
+    classes : mapping
+        Pseudonym to class; one entry a patient, however many visits there are.
+    count : int
+        Folds.
+    salt : str
+        Names the deal; another salt gives another one.
+
+    Raises
+    ------
+    BadInput
+        Fewer than two folds, or more folds than patients.
+
+    Examples
+    --------
+    >>> sorted(dealt({"a1": "event", "b2": "event", "c3": "censored", "d4": "censored"}, count=2, salt="demo").values())
+    [1, 1, 2, 2]
+    """
+    if not 2 <= count <= len(classes):
+        raise BadInput(f"folds must number 2 to {len(classes)} (the patients)", value=count, remedy="set evaluation.folds")
+    ordered = sorted(classes, key=lambda name: (classes[name], place(name, salt=salt), name))
+    return {name: 1 + turn % count for turn, name in enumerate(ordered)}
+
+
+def drawn_fold(pseudonym: str, *, count: int, salt: str) -> int:
+    """Return the fold of a patient, 1 to `count`, that hangs on nobody else: folds are then of equal size on average alone.
+
+    Examples
+    --------
+    >>> drawn_fold("a1", count=5, salt="demo") in range(1, 6)
+    True
+    """
+    return 1 + int(place(pseudonym, salt=salt) * count)
 
 
 def _by_class(cohort: Cohort, salt: str) -> Iterable[list[str]]:
