@@ -23,6 +23,7 @@ from shared_models.experiment import Experiment
 from shared_models.harmonisation.landmarks import contribution
 from shared_models.phases import fit_of, statistics_of
 from shared_models.statistics import STATISTICS
+from shared_models.statistics.life_table import told_table
 
 
 def lung_histogram(prepared: Prepared) -> np.ndarray:
@@ -134,6 +135,9 @@ def seen_records(
         Whether validation patients are seen at all their visits, not at the first alone.
     """
     training, validation = split_records(site, experiment, see=_look(experiment, state, fitting), every_visit=every_visit)
+    if fitting is None and any(choice.name == "life_table" for choice in experiment.statistics or ()):
+        table = told_table(fit_of(state, "life_table"))
+        training, validation = replace(training, federation=table), replace(validation, federation=table)
     if not experiment.statistics or (fitting is not None and STATISTICS[experiment.statistics[fitting].name].takes != "table"):
         return training, validation
     changed = rows_seen([training.inputs, validation.inputs], training.inputs, experiment, state, before=fitting)

@@ -18,6 +18,7 @@ from shared_models.networks.pretraining import PRETRAINING
 from shared_models.networks.segmentation import TRAINED_SEGMENTERS
 from shared_models.phases import columns_of
 from shared_models.pretrained import load_weights, normalise
+from shared_models.survival.binary_heads import BinaryHeads
 from shared_models.survival.hazards import HazardObjective
 from shared_models.weights import parted
 
@@ -46,7 +47,8 @@ def spec_in(experiment: Experiment) -> ModelSpec:
     if spec.reference_logit:
         rule = "a network that learns survival has an output of its own for each hazard"
         raise BadChoice(rule, value=experiment.model.name, remedy="choose 'multimodal' for a table")
-    return replace(spec, task="survival", loss=None, objective=HazardObjective(data.intervals, len(data.diagnoses)))
+    chosen = HazardObjective if data.heads is None else BinaryHeads
+    return replace(spec, task="survival", loss=None, objective=chosen(data.intervals, len(data.diagnoses)))
 
 
 def source_of(choice: Choice, features: Iterable[Choice] = ()) -> str:

@@ -52,6 +52,8 @@ INTERVAL = 0.5
 def _intervals(data: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     """Return the intervals that follow from the horizons where none are named; what is no number is left to the schema."""
     horizons = data.get("horizons")
+    if data.get("heads") == "binary" and horizons and not data.get("intervals"):
+        return {"intervals": tuple(horizons)} if isinstance(horizons, list | tuple) else {}
     if data.get("intervals") or not isinstance(horizons, list | tuple) or not all(isinstance(end, int | float) and end > 0 for end in horizons):
         return {}
     count = math.ceil(max(horizons, default=0.0) / INTERVAL - 1e-9)
@@ -72,6 +74,9 @@ class Data(Section):
     2, 3 ... in the column of the event (``classes = ["censored", "death", "transplant"]``): to a model their patients were last seen then. A
     network then learns the hazard of each of `intervals` (their ends, by default every half unit of time up to the last horizon) and predicts the
     risk of the event by each of `horizons`; a model of hazard ratios is judged at them.
+
+    With `heads` ``binary`` a network has one binary question a horizon instead: whether the event comes by then. Who was last seen before it is not
+    known and counts nothing, the others count as many as were like them and left (`shared_models/survival/binary_heads`).
 
     Beside the hazards a network may learn the class of `label`, one of `diagnoses`, by a second head; a label that is none of them, or is not known,
     teaches it nothing.
@@ -98,6 +103,7 @@ class Data(Section):
     event: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     horizons: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=10)] = ()
     intervals: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=100)] = ()
+    heads: Literal["binary"] | None = None
     diagnoses: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=64)] = ()
 
     @property
@@ -136,6 +142,8 @@ class Data(Section):
                 raise ValueError(f"{name} rise; found {list(ends)}")
         if self.intervals and (not self.horizons or self.horizons[-1] > self.intervals[-1]):
             raise ValueError("intervals reach to the last of the horizons, which are to be named")
+        if self.heads is not None and (not self.horizons or self.intervals != self.horizons):
+            raise ValueError("heads = 'binary' asks one question a horizon: name data.horizons of target = 'survival', and leave intervals out")
         if self.diagnoses and (not self.intervals or len(set(self.diagnoses)) < max(2, len(self.diagnoses))):
             raise ValueError("diagnoses are at least two classes that differ, learnt beside the hazards of target = 'survival' with horizons")
         return self
@@ -297,7 +305,9 @@ class Train(Section):
 
     `class_weights` ``balanced`` weighs each class by the inverse of its frequency at the site, ``effective`` by that of its effective number of
     patients, which grows ever more slowly with their number (Cui et al., CVPR 2019); ``prior`` adds the logarithm of the site's
-    class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model.
+    class shares to the logits while training (Menon et al., ICLR 2021), so that sites of different case mix learn one model. Of survival the first
+    two weigh events against survived intervals, or at each horizon against those alive, and the risks stay calibrated
+    (`shared_models/survival/event_weights`).
     `label_smoothing` spreads that share of each target evenly over all classes (Szegedy et al., CVPR 2016): less certain, better calibrated.
     `focal` multiplies each record's loss by ``(1 - p)`` to that power, p being the probability of its class (Lin et al., ICCV 2017; 2 is usual):
     what is told rightly counts for less. `sampler` ``balanced`` draws the records of an epoch so that all classes of the site come equally often;

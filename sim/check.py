@@ -223,8 +223,10 @@ def _objective(experiment: Experiment) -> list[str]:
         found.append(f"privacy: {name!r} has a loss of its own, which private training does not take; set federation.secure_sum = true instead")
     places = [("train", experiment.train)]
     places += [(f"stages.{number}.train", stage.applied(experiment).train) for number, stage in enumerate(experiment.stages or (), 1)]
+    weighs = () if experiment.data.target != "survival" else ("balanced", "effective")  # events against non-events
     for place, train in places:
-        set_here = {"class_weights": train.class_weights != "none", "focal": train.focal is not None, "label_smoothing": train.label_smoothing > 0}
+        unread = train.class_weights not in ("none", *weighs)
+        set_here = {"class_weights": unread, "focal": train.focal is not None, "label_smoothing": train.label_smoothing > 0}
         found += [f"{place}.{key}: {name!r} has a loss of its own, which does not read it; leave it out" for key, value in set_here.items() if value]
     return found
 

@@ -17,6 +17,7 @@ from client.training.beside import gradient_at
 from client.training.device import Precision, current_device
 from client.training.fitter import Fitted
 from client.training.flat import FlatModel
+from client.training.follow_up_weights import weighed
 from client.training.hazards import said_of
 from client.training.imbalance import class_weights, focused
 from client.training.micro_batch import MicroBatch, in_parts, rewind
@@ -63,7 +64,7 @@ def fit_gradient(
     if len(records) == 0:
         raise BadCohort("training needs at least one patient", value=0)
     refuse_unreadable(experiment, records)
-    train, spec = experiment.train, objective_of(spec_in(experiment), experiment, records.targets)
+    train, spec = experiment.train, weighed(objective_of(spec_in(experiment), experiment, records.targets), experiment, records)
     warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(state)
@@ -175,8 +176,14 @@ def predict_gradient(
 
 
 def judge_objective(experiment: Experiment, state: State, records: Records) -> float:
-    """Return the mean over `records` of a network's own objective, in evaluation mode; NaN of none."""
-    spec, warm = objective_of(spec_in(experiment), experiment, records.targets), warm_model(experiment)
+    """Return the mean over `records` of a network's own objective, in evaluation mode; NaN of none, and where none is followed to a horizon."""
+    if len(records) == 0:
+        return math.nan
+    try:
+        spec = weighed(objective_of(spec_in(experiment), experiment, records.targets), experiment, records, judged=True)
+    except BadCohort:  # nobody is followed to a horizon: what was said of it is neither good nor bad
+        return math.nan
+    warm = warm_model(experiment)
     flat, device = warm.flat, warm.flat.weights.device
     flat.load(trained(state))
     flat.model.eval()
@@ -191,7 +198,7 @@ def judge_objective(experiment: Experiment, state: State, records: Records) -> f
     with torch.inference_mode():
         for start in range(0, len(records), 32):
             total += sum(in_parts(min(32, len(records) - start), warm.predicts, functools.partial(summed, start)))
-    return total / len(records) if len(records) else math.nan
+    return total / len(records)
 
 
 def network_of(experiment: Experiment, state: State) -> nn.Module:

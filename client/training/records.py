@@ -21,6 +21,7 @@ from shared_models.catalogue import spec_of
 from shared_models.core.arrays import HU, Mask
 from shared_models.core.errors import BadCohort
 from shared_models.experiment import Experiment, Inputs
+from shared_models.survival.life_table import LifeTable
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Records:
     targets : ndarray, shape (n, ...), optional
         What an objective learns: of segmentation uint8 class numbers on the grid of the inputs, 255 = not annotated; of findings float32 (n, k),
         1 present, 0 absent, NaN not known.
+    federation : LifeTable, optional
+        Of survival: the life table of all training sites, where they have summed one.
     """
 
     inputs: np.ndarray
@@ -53,6 +56,7 @@ class Records:
     times: np.ndarray | None = None
     strata: np.ndarray | None = None
     targets: np.ndarray | None = None
+    federation: LifeTable | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,7 +65,8 @@ class Records:
         """Return the records with the given numbers."""
         chosen = np.asarray(chosen, int)
         times, strata, targets = (None if part is None else part[chosen] for part in (self.times, self.strata, self.targets))
-        return Records(self.inputs[chosen], self.labels[chosen], tuple(self.names[i] for i in chosen), self.identified, times, strata, targets)
+        names = tuple(self.names[i] for i in chosen)
+        return Records(self.inputs[chosen], self.labels[chosen], names, self.identified, times, strata, targets, self.federation)
 
     @property
     def outcome(self) -> np.ndarray:
@@ -107,9 +112,8 @@ class Records:
         identified = all(p.identified for p in parts)
         times, targets = _joined([p.times for p in parts]), _joined([p.targets for p in parts])
         strata = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-        return Records(
-            np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts]), names, identified, times, strata, targets
-        )
+        inputs, labels = np.concatenate([p.inputs for p in parts]), np.concatenate([p.labels for p in parts])
+        return Records(inputs, labels, names, identified, times, strata, targets, parts[0].federation)
 
 
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:

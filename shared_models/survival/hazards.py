@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def interval_of(times: NDArray[np.float64], edges: Sequence[float]) -> NDArray[n
     return np.searchsorted(np.asarray(edges, np.float64), times, side="left").astype(np.int64)
 
 
-def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[float]) -> Tensor:
+def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[float], *, factors: tuple[float, float] = (1.0, 1.0)) -> Tensor:
     """Return the negative log-likelihood of each patient under hazards by interval.
 
     Parameters
@@ -41,6 +42,8 @@ def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[f
         Time, and 1 for an event or 0 for last seen.
     edges : sequence of float, length b
         Ends of the intervals, rising.
+    factors : tuple of float
+        On intervals survived, and on events.
 
     Returns
     -------
@@ -66,7 +69,22 @@ def hazard_loss(logits: Tensor, times: Tensor, events: Tensor, edges: Sequence[f
     whole = own + ((events == 0) & torch.isin(times, ends)).to(own.dtype)
     survived = (number < torch.where(events == 1, own, whole)[:, None]).to(logits.dtype)
     died = ((number == own[:, None]) & (events == 1)[:, None]).to(logits.dtype)
-    return -(survived * logsigmoid(-logits) + died * logsigmoid(logits)).sum(1)
+    return -(factors[0] * survived * logsigmoid(-logits) + factors[1] * died * logsigmoid(logits)).sum(1)
+
+
+def diagnosis_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of the diagnosis of each record, shape (n,); 0 where ``targets[:, 2]``, its number, is negative: not known.
+
+    Examples
+    --------
+    >>> import torch
+    >>> diagnosis_loss(torch.zeros(2, 2), torch.tensor([[1.0, 0, 1], [1, 0, -1]])).div(0.6931472).round().tolist()
+    [1.0, 0.0]
+    """
+    from torch.nn.functional import cross_entropy
+
+    each = cross_entropy(logits, targets[:, 2].clamp(min=0).long(), reduction="none")
+    return each * (targets[:, 2] >= 0)
 
 
 @dataclass(frozen=True)
@@ -74,23 +92,20 @@ class HazardObjective:
     """The objective of a network whose outputs are logits of hazards above `START_LOGIT`, and after them those of `diagnoses` classes.
 
     Targets are time and event (n, 2), with diagnoses also the class number (n, 3), negative where it is not known: that teaches nothing. The loss
-    is `hazard_loss` plus the cross-entropy of the diagnosis.
+    is `hazard_loss` plus the cross-entropy of the diagnosis. `factors` weigh survived intervals and events; the logits are shifted by the logarithm
+    of their ratio before the loss, so that the network's own outputs stay logits of the true hazards (`event_weights`).
     """
 
     edges: tuple[float, ...]
     diagnoses: int = 0
+    factors: tuple[float, float] = (1.0, 1.0)
 
     def __call__(self, output: Tensor, batch: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each record, shape (n,); the batch is not read."""
         del batch
-        hazards = hazard_loss(output[:, : len(self.edges)] + START_LOGIT, targets[:, 0], targets[:, 1], self.edges)
-        if not self.diagnoses:
-            return hazards
-        from torch.nn.functional import cross_entropy
-
-        known = targets[:, 2] >= 0
-        each = cross_entropy(output[:, len(self.edges) :], targets[:, 2].clamp(min=0).long(), reduction="none")
-        return hazards + each * known
+        logits = output[:, : len(self.edges)] + (START_LOGIT + math.log(self.factors[1] / self.factors[0]))
+        hazards = hazard_loss(logits, targets[:, 0], targets[:, 1], self.edges, factors=self.factors)
+        return hazards + diagnosis_loss(output[:, len(self.edges) :], targets) if self.diagnoses else hazards
 
 
 def risks_at(hazards: NDArray[np.float64], edges: Sequence[float], horizons: Sequence[float]) -> NDArray[np.float64]:

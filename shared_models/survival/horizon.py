@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shared_models.survival.censoring import Staying, staying_of
 from shared_models.survival.life_table import kaplan_meier, life_table
 
 EVENT, ALIVE, UNKNOWN = 1, 0, -1
@@ -58,23 +61,47 @@ def censoring_weights(
     [1.0, 0.0, 1.5, 1.5]
     """
     from_times, from_events = (times, events) if known is None else known
-    # Events come before leavings of the same time: those who had the event were not at risk of leaving then.
-    own = np.unique(from_times)
-    place = np.searchsorted(own, from_times)
-    left = np.bincount(place[from_events == 0], minlength=len(own)).astype(float)
-    died = np.bincount(place[from_events == 1], minlength=len(own)).astype(float)
-    at_risk = (left + died)[::-1].cumsum()[::-1] - died
-    stay = np.cumprod(1 - np.divide(left, at_risk, out=np.zeros_like(left), where=at_risk > 0))
-
-    def observed(at: NDArray[np.float64], *, before: bool) -> NDArray[np.float64]:
-        steps = np.searchsorted(own, at, side="left" if before else "right")
-        return np.concatenate([[1.0], stay])[steps]
-
+    curve = staying_of(from_times, from_events)
     labels = horizon_labels(times, events, horizon)
-    share = np.where(labels == EVENT, observed(times, before=True), observed(np.full(len(times), horizon), before=False))
+    share = np.where(labels == EVENT, curve.at(times, before=True), curve.at(np.full(len(times), horizon)))
     weights = np.divide(1.0, share, out=np.full(len(times), np.nan), where=share > 0)
-    followed = bool(observed(np.full(1, horizon), before=False)[0] > 0)
+    followed = bool(curve.at(np.full(1, horizon))[0] > 0)
     return np.where(labels == UNKNOWN, 0.0 if followed else np.nan, weights)
+
+
+def horizon_weights(
+    times: NDArray[np.float64], events: NDArray[np.float64], horizons: Sequence[float], curve: Staying
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return of each patient and horizon what is known (`EVENT`, `ALIVE`, `UNKNOWN`), and how much it counts, both of shape (n, horizons).
+
+    Parameters
+    ----------
+    times, events : ndarray, shape (n,)
+        Time, and 1 for an event or 0 for last seen.
+    horizons : sequence of float
+        Rising.
+    curve : Staying
+        Of those who stand for one another.
+
+    Returns
+    -------
+    tuple of ndarray
+        Weights are ``1 / G(T-)`` of an event by the horizon, ``1 / G(horizon)`` of who is alive then, 0 of the unknown (inverse probability of
+        censoring; Graf et al., Stat Med 1999;18:2529). A horizon to which nobody is followed has 0 for all: of events alone it would learn too much.
+
+    Examples
+    --------
+    >>> times, events = np.array([1.0, 2, 3, 4]), np.array([1.0, 0, 1, 1])
+    >>> labels, weights = horizon_weights(times, events, [3.0], staying_of(times, events))
+    >>> labels[:, 0].tolist(), weights[:, 0].round(4).tolist()
+    ([1, -1, 1, 0], [1.0, 0.0, 1.5, 1.5])
+    """
+    labels = np.stack([horizon_labels(times, events, horizon) for horizon in horizons], 1)
+    ends = np.broadcast_to(np.asarray(horizons, np.float64), labels.shape)
+    share = np.where(labels == EVENT, curve.at(times, before=True)[:, None], curve.at(ends))
+    weights = np.divide(1.0, share, out=np.zeros(labels.shape), where=(share > 0) & (labels != UNKNOWN))
+    followed = curve.at(np.asarray(horizons, np.float64)) > 0
+    return labels, weights * followed
 
 
 def risk_by(times: ArrayLike, events: ArrayLike, horizon: float) -> float:
