@@ -59,7 +59,7 @@ def benefit_interval(hits: int, alarms: int, n: int, threshold: float) -> Interv
     Examples
     --------
     >>> [round(end, 3) for end in benefit_interval(20, 10, 100, 0.2)], [round(end, 3) for end in benefit_interval(0, 0, 40, 0.2)]
-    ([0.11, 0.264], [-0.022, 0.088])
+    ([0.103, 0.266], [-0.022, 0.088])
     """
     limits = wilson(hits, n), wilson(alarms, n)
     if limits[0] is None or limits[1] is None:
@@ -98,7 +98,7 @@ def decision_curve(
     --------
     >>> curve = decision_curve(np.array([0, 1]), np.array([.1, .9]))
     >>> curve["model"][10], round(curve["all"][10], 3), round(curve["model_low"][10], 3)
-    (0.5, 0.412, 0.072)
+    (0.5, 0.412, 0.078)
     """
     truth, scores = np.asarray(truth, bool), np.asarray(scores, np.float64)
     if not 0 < truth.sum() < truth.size:
