@@ -143,18 +143,28 @@ def test_a_variant_runs_over_the_same_hospitals_once(ran: Ran, monkeypatch: pyte
 
 @pytest.mark.zoo
 def test_parts_kept_at_home_are_judged_at_home_and_beside_all_shared(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = own_parts(("normalisation",), seeds=1, says="x", least=None)
+    asked = own_parts(("head",), seeds=1, says="x", least=None)  # this network has no normalisation
     gain, shared = asked.figure(ran), ran.at_home("shared", ("strategy.name=fedavg",), seed=ran.experiment.seed)
-    kept = ran.at_home("own-parts", ("strategy.name=fedbn",), seed=ran.experiment.seed)
+    kept = ran.at_home("own-parts", ("strategy.name=fedper", 'strategy.personal=["head"]'), seed=ran.experiment.seed)
     assert gain is not None and kept is not None and shared is not None and gain == pytest.approx(kept - shared)
     assert 0 <= kept <= 1 and asked.met(gain) is None
     (cell,) = (ran.folder / "variants").glob("own-parts-*")
     assert sorted(read_json(cell / "cell.json")["homes"]) == ["alpha", "beta"]
-    assert read_json(cell / "cell.json")["bytes"] < read_json(next((ran.folder / "variants").glob("shared-*")) / "cell.json")["bytes"]
     monkeypatch.setattr("sim.zoo.ran.run_cell", None)  # what is finished is read again
     assert asked.figure(ran) == gain
     with pytest.raises(BadInput, match="validation patients"):
         Ran(load_checked("vgg", [*SMALL, "evaluation.validation=0"]), ran.folder, ran.store).at_home("x", ())
+
+
+def test_all_normalisation_kept_at_home_is_fedbn() -> None:
+    values = {"strategy.name=fedbn": 0.75, 'strategy.personal=["a.*"]': 0.5, "strategy.name=fedavg": 0.625}
+    fake: Any = SimpleNamespace(
+        experiment=SimpleNamespace(seed=3), headline="auroc_macro", at_home=lambda label, settings, seed: values[settings[-1]] + seed / 100
+    )
+    gains = [own_parts(parts, seeds=2, says="x", least=0.0).figure(fake) for parts in (("normalisation",), ("a.*",))]
+    assert gains == pytest.approx([0.125, -0.125])
+    fake.headline = "brier"  # less is better
+    assert own_parts(("normalisation",), seeds=1, says="x", least=0.0).figure(fake) == pytest.approx(-0.125)
 
 
 def test_depthwise_norms_are_those_behind_filters_of_one_channel() -> None:
