@@ -29,7 +29,7 @@ from sim.tasks import records_at
 from sim.zoo.ran import Ran
 from sim.zoo.visits import first_visit_alone, reordered
 
-SMOKE = ("federation.rounds=2", "simulation.defaults.patients=40", "evaluation.bootstrap=0")
+SMOKE = ('stages=[{rounds=1, train_only=["trend.*", "constants"]}, {rounds=1}]', "simulation.defaults.patients=40", "evaluation.bootstrap=0")
 GAIN, ORACLE = 0.08, 0.03
 
 

@@ -66,8 +66,10 @@ class VisitTransformer(nn.Module):
     row, so that visits together with their times may come in any order.
 
     A linear path beside the attention reads the first values and each column's trend (the wide part of Cheng et al., Wide & Deep Learning, DLRS
-    2016): few patients teach attention to take differences, and a slope needs no lesson. The first `proportional` outputs, hazards of intervals,
-    share one score and differ by a constant each: the odds of all intervals are proportional (Cox, J R Stat Soc B 1972;34:187, section 6).
+    2016): few patients teach attention to take differences, and a slope needs no lesson. Beside it the attention's head starts at zero, so that the
+    path may be taught first and alone (``[[stages]]``), and the attention then what it leaves (a residue from zero: Zhang et al., Fixup, ICLR 2019).
+    The first `proportional` outputs, hazards of intervals, share one score and differ by a constant each: the odds of all intervals are proportional
+    (Cox, J R Stat Soc B 1972;34:187, section 6).
 
     Parameters
     ----------
@@ -87,6 +89,8 @@ class VisitTransformer(nn.Module):
         False shows the first visit alone: the ablation of everything later.
     trend : bool
         False leaves the linear path out.
+    trend_columns : int
+        Columns, from the first on, that the linear path reads; 0 for all.
     proportional : int
         Outputs, from the first on, that share one score; 0 gives each its own.
     """
@@ -104,18 +108,22 @@ class VisitTransformer(nn.Module):
         dropout: float,
         history: bool,
         trend: bool = True,
+        trend_columns: int = 0,
         proportional: int = 0,
     ) -> None:
         super().__init__()
-        self.visits, self.history = visits, history
+        self.visits, self.history, self.read = visits, history, trend_columns or columns
         self.encoder, self.time = ColumnEncoder(2 * columns, hidden, width), YearsCode(width)
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout) for _ in range(layers))
         scores = outputs - max(0, proportional - 1)
         self.norm, self.drop, self.head = nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, scores)
-        self.trend = nn.Linear(2 * columns, scores, bias=False) if trend else None
+        self.trend = nn.Linear(2 * self.read, scores, bias=False) if trend else None
         if self.trend is not None:
             nn.init.zeros_(self.trend.weight)
+            # while the path learns alone, a head drawn at random would be noise in every risk
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.constants = nn.Parameter(torch.zeros(proportional)) if proportional else None
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -145,8 +153,8 @@ class VisitTransformer(nn.Module):
             tokens, weights = layer(tokens, there)
         scores = self.head(self.drop(self.norm(tokens[:, 0])))
         if self.trend is not None:
-            slopes = CHANGE * trend_of(years, own, known[..., : own.shape[2]])
-            at_start = start[:, 0]
+            slopes = CHANGE * trend_of(years, own[..., : self.read], known[..., : self.read])
+            at_start = start[:, 0, : self.read]
             seen = ~torch.isnan(at_start) & happened.any(1, keepdim=True)
             scores = scores + self.trend(torch.cat([torch.where(seen, at_start, torch.zeros_like(at_start)), slopes], dim=1))
         if self.constants is not None:

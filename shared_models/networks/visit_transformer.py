@@ -27,6 +27,7 @@ def visit_transformer(
     dropout: Dropout = 0.1,
     history: bool = True,
     trend: bool = True,
+    trend_columns: Annotated[int, Field(ge=0, le=100_000)] = 0,
     proportional: Annotated[int, Field(ge=0, le=400)] = 0,
 ) -> nn.Module:
     """Build the transformer over visits: rows (n, visits * (1 + columns)) of ``inputs.visits = "course"``, output logits (n, outputs).
@@ -52,7 +53,11 @@ def visit_transformer(
     history : bool
         False reads the first visit alone: what the later ones add is the difference.
     trend : bool
-        A linear path beside the attention, from the first values and each column's change a year to the outputs.
+        A linear path beside the attention, from the first values and each column's change a year to the outputs. The attention then starts from
+        nothing, so that ``[[stages]]`` can teach first the path (``train_only = ["trend.*", "constants"]``) and then what it leaves.
+    trend_columns : int
+        The linear path reads that many columns, from the first on: put first those that a visit measures well, and after them those of which a
+        change a year is mostly error (lung function); the attention reads all. 0 for all.
     proportional : int
         That many outputs, from the first on, move together by one score, each from a constant of its own: set it to the number of
         ``data.intervals`` for proportional odds of all intervals, which few deaths can teach. 0 gives every interval a score of its own.
@@ -60,7 +65,8 @@ def visit_transformer(
     Raises
     ------
     BadChoice
-        Numbers that are not the same for each visit, heads that do not share the width, or more proportional outputs than there are.
+        Numbers that are not the same for each visit, heads that do not share the width, more columns for the linear path or more proportional
+        outputs than there are.
 
     Examples
     --------
@@ -75,11 +81,14 @@ def visit_transformer(
     if inputs % visits or inputs // visits < 2:
         remedy = 'set model.visits to inputs.most_visits, and inputs.visits = "course"'
         raise BadChoice("every visit has as many numbers, its time and at least one column", value=f"{inputs} over {visits} visits", remedy=remedy)
+    if trend_columns > (columns := inputs // visits - 1):
+        remedy = "set model.trend_columns to how many of inputs.columns come first and are measured well, or to 0 for all"
+        raise BadChoice("the linear path reads some of the columns", value=f"{trend_columns} of {columns}", remedy=remedy)
     if proportional > outputs:
         remedy = "set model.proportional to the number of data.intervals, or to 0"
         raise BadChoice("proportional outputs are some of the outputs", value=f"{proportional} of {outputs}", remedy=remedy)
     return VisitTransformer(
-        inputs // visits - 1,
+        columns,
         outputs,
         visits=visits,
         width=divided(width, heads),
@@ -89,6 +98,7 @@ def visit_transformer(
         dropout=dropout,
         history=history,
         trend=trend,
+        trend_columns=trend_columns,
         proportional=proportional,
     )
 

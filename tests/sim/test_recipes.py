@@ -71,9 +71,9 @@ class TestSystem:
         experiment = load_checked(name + size, [])
         # the histograms of the default network look at values, which a tensor without memory has none of
         with torch.device("cpu" if experiment.model.name == "mil_cnn" else "meta"), torch.inference_mode():
-            network = build(experiment.model, inputs=inputs_of(experiment), outputs=len(experiment.data.classes))
+            network = build(experiment.model, inputs=inputs_of(experiment), outputs=experiment.data.outputs)
             logits = network(torch.zeros(2, *record_shape(experiment)))
-        assert logits.shape == (2, len(experiment.data.classes))
+        assert logits.shape == (2, experiment.data.outputs)
         count = sum(weight.numel() for weight in network.parameters())
         assert count > 200_000 if size else count < 1_000_000
 

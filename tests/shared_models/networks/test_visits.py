@@ -15,9 +15,11 @@ COLUMNS, NONE = 3, float("nan")
 
 
 def network(visits: int = 4, *, history: bool = True) -> VisitTransformer:
+    """A network that has learnt something: at its start the attention adds nothing to the linear path."""
     torch.manual_seed(1)
     made = visit_transformer(visits * (1 + COLUMNS), 5, visits=visits, width=16, depth=2, heads=2, hidden=8, history=history)
     assert isinstance(made, VisitTransformer)
+    torch.nn.init.normal_(made.head.weight, std=0.1)
     return made.eval()
 
 
@@ -101,6 +103,7 @@ def test_the_linear_path_reads_first_values_and_trends_and_proportional_outputs_
     model = visit_transformer(4 * (1 + COLUMNS), 5, visits=4, width=16, depth=1, heads=2, hidden=8, proportional=3)
     assert isinstance(model, VisitTransformer) and model.trend is not None and model.constants is not None
     model.eval()
+    torch.nn.init.normal_(model.head.weight, std=0.1)
     one, other = course(0.0, 0.5, 1.1, NONE, seed=1).flatten(1), course(0.0, 0.4, NONE, NONE, seed=2).flatten(1)
     model.constants.copy_(torch.tensor([0.0, 1.0, -2.0]))
     apart = model(one) - model(other)
@@ -114,6 +117,29 @@ def test_the_linear_path_reads_first_values_and_trends_and_proportional_outputs_
     torch.testing.assert_close(model(one) - before, CHANGE * trend[:, :1] * torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0]]))
 
 
+@torch.inference_mode()
+def test_the_linear_path_reads_the_columns_that_come_first() -> None:
+    torch.manual_seed(0)
+    model = visit_transformer(4 * (1 + COLUMNS), 5, visits=4, width=16, depth=1, heads=2, hidden=8, trend_columns=2).eval()
+    assert isinstance(model, VisitTransformer) and model.trend is not None and model.trend.weight.shape == (5, 4)
+    torch.nn.init.normal_(model.trend.weight)
+    rows = course(0.0, 0.5, 1.1, NONE, seed=1)  # the attention still says nothing
+    for column, counts in ((1, True), (2, True), (3, False)):
+        for visit in (0, 2):
+            other = rows.clone()
+            other[0, visit, column] += 1.0
+            assert bool((model(other.flatten(1)) != model(rows.flatten(1))).all()) is counts, (column, visit)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("trend", [True, False])
+def test_beside_the_linear_path_the_attention_starts_from_nothing(trend: bool) -> None:
+    torch.manual_seed(0)
+    model = visit_transformer(4 * (1 + COLUMNS), 5, visits=4, width=16, depth=1, heads=2, hidden=8, trend=trend).eval()
+    said = model(torch.cat([course(0.0, 0.5, 1.1, NONE, seed=seed).flatten(1) for seed in range(3)]))
+    assert bool((said == 0).all()) is trend  # what the attention says on the first day would be noise on the linear path
+
+
 @pytest.mark.parametrize(
     ("inputs", "knobs", "words"),
     [
@@ -121,6 +147,7 @@ def test_the_linear_path_reads_first_values_and_trends_and_proportional_outputs_
         (4, {"visits": 4}, "at least one column"),
         (8, {"heads": 3}, "heads"),
         (8, {"proportional": 3}, "some of the outputs"),
+        (8, {"trend_columns": 2}, "some of the columns"),
     ],
 )
 def test_what_does_not_fit_is_named(inputs: int, knobs: dict[str, int], words: str) -> None:
