@@ -101,7 +101,7 @@ SYSTEMS: dict[str, System] = {
     "ssc_mortality_swin": System("survival, volume", (told("harrell_c"), near_planted("auc_at_3"))),
     "ssc_mortality_radiomics": System("survival, radiomics", (told("harrell_c"), near_planted("auc_at_3"))),
     "longitudinal_planted": System("survival and 5 diseases, visits", VISITS),
-    "longitudinal_ild": System("survival and 5 diseases, CT visits", (told("harrell_c"), near_planted("auc_at_3"), history_helps(least=None))),
+    "longitudinal_ild": System("survival and 5 diseases, CT visits", (told("harrell_c"), near_planted("auc_at_3"), history_helps(least=0.08))),
     "esseg_ild": System("5 patterns, pixels", SPARSE),
     "cgan_lung_svm": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.95), TAUGHT_BY, OVER_THRESHOLD, ADVERSARY)),
     "rapnet_pipeline": System("5 patterns, lungs first", (metric("macro_f1", 0.8), lungs_found(0.97), TAUGHT_BY, FIRST_HEAD, *STAGES)),
