@@ -132,8 +132,9 @@ class Ran:
         document = self.experiment.model_dump(mode="json", exclude_none=True) | changes
         document |= {} if seed is None else {"seed": seed}
         chosen = validated(Experiment, apply_overrides(document, list(settings)), what=f"{self.experiment.name}, {label}")
-        if chosen.digest == self.experiment.digest:
-            return {name: cell["value"] for name, cell in self.metrics["federated"]["held_out"].items() if isinstance(cell, dict) and "value" in cell}
+        if not homes and chosen.digest == self.experiment.digest:
+            held_out = self.metrics["federated"]["held_out"]
+            return {"metrics": {name: cell["value"] for name, cell in held_out.items() if isinstance(cell, dict) and "value" in cell}}
         folder = self.folder / "variants" / f"{label}-{chosen.digest[:12]}"
         if not (folder / "cell.json").exists():
             tests = tuple(Test(site.parent.name, site, "all") for site in self.held_out)
