@@ -73,7 +73,7 @@ bench-survival: .venv/ready ## measure the federated Cox fit against lifelines o
 	$(BIN)/python -m bench.survival
 	$(BIN)/python -m bench.site_bias
 	$(BIN)/python -m bench.planted
-	$(BIN)/python -m bench.visits
+	$(BIN)/python -m bench.visits --seeds 10
 
 bench-coverage: .venv/ready ## of 2,000 simulated data sets, in how many every printed interval holds the truth
 	$(BIN)/python -m bench.coverage
