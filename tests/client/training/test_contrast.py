@@ -43,6 +43,9 @@ def test_every_network_has_the_representation_that_it_names_or_is_refused(name: 
             Moon(1.0, 0.5, None).meet(network, spec, sgd)
         return
     records = torch.rand(2, *(shape_of(name) if spec.takes != "patch" else (1, *shape_of(name)[1:])))
+    with torch.no_grad():
+        for parameter in network.parameters():  # a head may start from nothing, and reads no representation then
+            parameter.add_(0.01 * torch.randn_like(parameter))
     with watching(network, spec.representation) as seen:
         logits = network(records)
     assert seen.inputs is records
