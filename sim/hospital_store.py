@@ -50,7 +50,8 @@ def key_of(preset: HospitalPreset, experiment: Experiment) -> str:
     >>> key_of(preset, one) == key_of(preset, find("vgg", ["train.epochs=9"])), key_of(preset, one) == key_of(preset, other)
     (True, False)
     """
-    made = [experiment.seed, asdict(preset), experiment.preparation.digest, code_version(), _phantom_code()]
+    # the order of a mix is part of it: patients are drawn class after class
+    made = [experiment.seed, asdict(preset), list(preset.mix), experiment.preparation.digest, code_version(), _phantom_code()]
     return sha256(canonical_json(made).encode())[:40]
 
 

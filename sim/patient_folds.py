@@ -20,8 +20,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from client.prognosis import states_risks
+from shared_models.core.choices import validated
 from shared_models.core.errors import BadExperiment, BadInput
-from shared_models.core.files import canonical_json, read_json, write_json
+from shared_models.core.files import read_json, write_json
 from shared_models.experiment import Experiment
 from shared_models.metrics.prognosis import score_prognosis
 from sim.check import faults
@@ -116,7 +117,7 @@ def of_fold(experiment: Experiment, count: int, number: int | None) -> Experimen
     """
     document = experiment.model_dump(mode="json", exclude_none=True)
     document["evaluation"] = {**document["evaluation"], "folds": count, "fold": number}
-    return Experiment.from_json(canonical_json(document))
+    return validated(Experiment, document, what=f"experiment {experiment.name}")  # in its own order: patients of a mix are drawn class after class
 
 
 def _answer(run: Run, out: Path, training: list[Path], pool: Pool) -> Answer:

@@ -9,6 +9,7 @@ import pytest
 
 from shared_models.experiment import Experiment
 from sim.experiments import find
+from sim.hospital.plan import plan_hospital
 from sim.hospital.preset import HospitalPreset
 from sim.hospital_store import borrow, keep, key_of
 
@@ -66,3 +67,10 @@ def test_another_seed_or_preparation_has_another_name(experiment: Experiment) ->
     assert key_of(PRESET, find("vgg", ["seed=1"])) != key_of(PRESET, experiment)
     assert key_of(PRESET, find("vgg", ["preparation.segmenter.name=whole_lung"])) != key_of(PRESET, experiment)
     assert key_of(PRESET, find("pmff_net", [])) == key_of(PRESET, experiment)
+
+
+def test_a_mix_in_another_order_draws_others_and_has_another_name(experiment: Experiment) -> None:
+    preset = HospitalPreset("north", scanner="A", patients=12, mix={"UIP": 1, "normal": 1})
+    turned = replace(preset, mix={"normal": 1, "UIP": 1})
+    assert [one.klass for one in plan_hospital(preset, seed=0)] != [one.klass for one in plan_hospital(turned, seed=0)]
+    assert key_of(preset, experiment) != key_of(turned, experiment)

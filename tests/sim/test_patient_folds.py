@@ -18,6 +18,7 @@ from shared_models.metrics.prognosis import score_prognosis
 from sim import patient_folds
 from sim.experiments import find
 from sim.hospital.key import phantom_secret
+from sim.hospital.plan import plan_hospital
 from sim.hospital_store import key_of
 from sim.patient_folds import cross_validate, figures, of_fold
 from sim.settings import simulation_of
@@ -153,3 +154,11 @@ def test_one_run_is_of_one_fold_and_sites_are_sent_no_more_than_its_number(tmp_p
     assert one.replace('"fold":1', '"fold":2') == two
     with pytest.raises(BadInput, match=r"crossvalidation\.json"):
         write_crossvalidation(tmp_path)
+
+
+def test_a_fold_has_the_patients_of_the_recipe() -> None:
+    recipe = find("ssc_mortality_radiomics", [])
+    drawn, again = (
+        [plan_hospital(preset, seed=0) for preset in simulation_of(experiment).presets()] for experiment in (recipe, of_fold(recipe, 5, 1))
+    )
+    assert drawn == again  # a mix in another order draws other patients
