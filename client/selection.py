@@ -13,7 +13,7 @@ from client.cases.course import from_landmark
 from client.cases.patches import read_patches
 from client.cases.reported import is_reported
 from client.cases.splits import dealt, drawn_fold, place, split
-from client.cases.survival import outcome_of
+from client.cases.survival import diagnosis_numbers, outcome_of
 from client.cases.table import read_table
 from client.privacy.gate import RANGES, Measured
 from client.site import Site
@@ -99,7 +99,8 @@ def table_records(site: Site, experiment: Experiment) -> tuple[Records, np.ndarr
     if held.all():
         raise BadCohort("a table needs training rows with every column and a class", value=len(held))
     values = scaled(table.values, experiment.inputs, training=~held)
-    return Records(values, table.labels, table.names, table.identified, times=table.times), held
+    said = diagnosis_numbers(table.diagnoses, experiment.data) if table.diagnoses is not None else None
+    return Records(values, table.labels, table.names, table.identified, times=table.times, targets=said), held
 
 
 def scaled(values: np.ndarray, inputs: Inputs, *, training: np.ndarray) -> np.ndarray:

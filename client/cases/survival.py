@@ -12,6 +12,8 @@ from shared_models.experiment import Data
 
 DAYS_A_YEAR = 365.25
 """Times in a clinical table are years."""
+NOT_KNOWN = -1.0
+"""Target of a patient whose diagnosis is none of the experiment's, or not known."""
 
 
 def checked_outcome(time: float, event: float, *, causes: int = 1) -> tuple[int, float]:
@@ -94,3 +96,16 @@ def _stated(visit: Visit, data: Data) -> tuple[int, float] | None:
     if isinstance(time, str) or isinstance(event, str):
         raise BadCohort("time and event are numbers", value=[data.time, data.event])
     return checked_outcome(time, event, causes=len(data.classes) - 1)
+
+
+def diagnosis_numbers(said: Sequence[str | None], data: Data) -> np.ndarray | None:
+    """Return the number of each diagnosis among ``data.diagnoses``, `NOT_KNOWN` where it is none of them; None where none are learnt.
+
+    Examples
+    --------
+    >>> print(diagnosis_numbers(["UIP", None], Data(target="survival", horizons=(1.0,), diagnoses=("NSIP", "UIP"))))
+    [ 1. -1.]
+    """
+    if not data.diagnoses:
+        return None
+    return np.array([data.diagnoses.index(one) if one in data.diagnoses else NOT_KNOWN for one in said], np.float64)

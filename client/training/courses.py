@@ -10,14 +10,11 @@ import numpy as np
 from client.cases.cohort import Case
 from client.cases.course import course_row, from_landmark, years_of
 from client.cases.course_rows import check_course
-from client.cases.survival import outcome_of
+from client.cases.survival import diagnosis_numbers, outcome_of
 from client.cases.table import Table
 from client.training.records import Records, table_row
 from shared_models.core.errors import BadCohort
-from shared_models.experiment import Data, Experiment
-
-NOT_KNOWN = -1.0
-"""Target of a patient whose diagnosis is none of the experiment's, or not known."""
+from shared_models.experiment import Experiment
 
 
 def course_records(cases: Sequence[Case], experiment: Experiment) -> Records:
@@ -75,13 +72,6 @@ def table_courses(table: Table, experiment: Experiment) -> Records:
     times = None if table.times is None else np.array([outcome[1] for outcome in outcomes], np.float64)
     said = None if table.diagnoses is None else diagnosis_numbers([table.diagnoses[first] for first in firsts], data)
     return Records(stacked, labels, tuple(kept), times=times, targets=said)
-
-
-def diagnosis_numbers(said: Sequence[str | None], data: Data) -> np.ndarray | None:
-    """Return the number of each diagnosis among ``data.diagnoses``, `NOT_KNOWN` where it is none of them; None where none are learnt."""
-    if not data.diagnoses:
-        return None
-    return np.array([data.diagnoses.index(one) if one in data.diagnoses else NOT_KNOWN for one in said], np.float64)
 
 
 def _values(case: Case, experiment: Experiment) -> np.ndarray:

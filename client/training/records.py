@@ -14,7 +14,7 @@ from client.cases.cache import Stored, load
 from client.cases.cohort import Case, Visit
 from client.cases.prepared import Prepared
 from client.cases.reported import reported
-from client.cases.survival import followed
+from client.cases.survival import diagnosis_numbers, followed
 from client.preprocessing.resample import resample_axis
 from shared_models.blocks.spec import ModelSpec
 from shared_models.catalogue import spec_of
@@ -149,7 +149,9 @@ def records_of(cases: Sequence[Case], experiment: Experiment, workspace: Path, *
     inputs = [_input_of(visit, spec, experiment, workspace, see) for seen in visits for visit in seen]
     stacked = np.stack(inputs) if inputs else np.zeros((0, max(1, len(experiment.inputs.columns))))
     names = tuple(case.pseudonym for case, seen in zip(cases, visits, strict=True) for _ in seen)
-    targets = reported([visit for seen in visits for visit in seen], classes) if experiment.data.target == "findings" else None
+    targets = diagnosis_numbers([case.diagnosis for case, seen in zip(cases, visits, strict=True) for _ in seen], experiment.data)
+    if experiment.data.target == "findings":
+        targets = reported([visit for seen in visits for visit in seen], classes)
     return Records(stacked, labels, names, times=times, targets=targets)
 
 

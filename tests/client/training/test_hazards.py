@@ -12,7 +12,7 @@ import torch
 from client.cases.cohort import Case, Cohort, Visit
 from client.privacy.policy import enforce
 from client.site import Policy, Site
-from client.training import PREDICTORS
+from client.training import PREDICTORS, diagnosis_probabilities
 from client.training.gradient import fit_gradient, loss_of_each
 from client.training.hazards import risks
 from client.training.objective import aims_of, augmented
@@ -108,21 +108,25 @@ def test_what_a_network_of_hazards_is_and_what_it_refuses() -> None:
     assert refused.value.code == "E_POLICY_TASK"
 
 
-def test_a_site_trains_on_every_visit_and_judges_the_first(tmp_path: Path) -> None:
+def site_of(folder: Path) -> Site:
+    """A site of 60 patients with one to three visits; every third has no known diagnosis, the others one that their density tells."""
     records, rng, cases = planted(60, 3), np.random.default_rng(0), []
     for number in range(60):
-        visits = []
+        visits, density = [], float(records.inputs[number, 0])
         for visit in range(1 + number % 3):
             years = round(float(records.times[number]) - 0.25 * visit, 6)  # type: ignore[index]
             if years > 0:
-                columns = {"whole_haa_percent": float(records.inputs[number, 0])}
                 known: dict[str, float | str] = {"age": float(rng.normal()), "time_years": years, "event": float(records.labels[number])}
-                visits.append(Visit(f"v{number}.{visit}", 91 * visit, "s", Path("x"), columns, known))
-        cases.append(Case(f"p{number:02d}", tuple(visits), "SSc"))
-    Cohort(tuple(cases), ("SSc",)).save(tmp_path / "workspace" / "cohort.json")
-    (tmp_path / "site.toml").write_text('[site]\nname = "alpha"\n')
-    experiment = experiment_of()
-    worker = Worker(Site.load(tmp_path / "site.toml"))
+                visits.append(Visit(f"v{number}.{visit}", 91 * visit, "s", Path("x"), {"whole_haa_percent": density}, known))
+        label = "not told" if number % 3 == 0 else "UIP" if density > 0 else "NSIP"
+        cases.append(Case(f"p{number:02d}", tuple(visits), label))
+    Cohort(tuple(cases), ("NSIP", "UIP", "not told")).save(folder / "workspace" / "cohort.json")
+    (folder / "site.toml").write_text('[site]\nname = "alpha"\n')
+    return Site.load(folder / "site.toml")
+
+
+def test_a_site_trains_on_every_visit_and_judges_the_first(tmp_path: Path) -> None:
+    experiment, worker = experiment_of(), Worker(site_of(tmp_path))
     text = experiment.to_json()
     update = worker.handle(Job(run="r", round=1, kind="fit", state=start_of(experiment), experiment=text, rule={"name": "plain", "lr_factor": 1.0}))
     assert update.code == ""
@@ -133,3 +137,19 @@ def test_a_site_trains_on_every_visit_and_judges_the_first(tmp_path: Path) -> No
     assert set(judged.metrics) == {"val_loss", "val_harrell_c", "val_cases"} and 0 < judged.metrics["val_loss"] < 5
     poorer = worker.handle(Job(run="r", round=1, kind="judge", state=start_of(experiment), experiment=text, rule={"name": "plain", "lr_factor": 1.0}))
     assert judged.metrics["val_loss"] < poorer.metrics["val_loss"]
+
+
+def test_a_second_head_learns_the_diagnosis_beside_the_hazards_of_every_visit(tmp_path: Path) -> None:
+    plain = experiment_of()
+    data = Data.model_validate(plain.data.model_dump() | {"diagnoses": ("NSIP", "UIP")})
+    experiment = plain.model_copy(update={"data": data})
+    worker, start, rule = Worker(site_of(tmp_path)), start_of(experiment), {"name": "plain", "lr_factor": 1.0}
+    update = worker.handle(Job(run="r", round=1, kind="fit", state=start, experiment=experiment.to_json(), rule=rule))
+    assert update.code == ""
+    training, _ = worker.records(experiment, {})
+    assert training.targets is not None and set(training.targets) == {-1.0, 0.0, 1.0}
+    numbers = {name: {float(t) for n, t in zip(training.names, training.targets, strict=True) if n == name} for name in training.names}
+    assert all(len(of) == 1 for of in numbers.values()), "all visits of a patient carry one diagnosis"
+    known = training.targets >= 0
+    right = [(diagnosis_probabilities(experiment, state, training).argmax(1) == training.targets)[known].mean() for state in (start, update.state)]
+    assert right[1] > max(0.8, right[0])
