@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.cases.cohort import Case
 from client.cases.prepared import Prepared
-from client.features.windows import window_names, windows_of
+from client.features.windows import Layout, window_names, windows_of
 from client.training.classical import predict_classical
 from client.training.records import Records, See
 from client.training.targets import class_map, seen_study, slices_to_learn
@@ -22,8 +23,20 @@ from shared_models.experiment import Experiment
 from shared_models.metrics.segmentation import pixel_table
 from shared_models.patterns import NOT_ANNOTATED
 
-Kept: TypeAlias = tuple[NDArray[np.float32], NDArray[Any]]
-"""Rows of windows with all their columns, and what was drawn there."""
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows of windows with all their columns, what was drawn there, and where they lie if that is asked."""
+
+    rows: NDArray[np.float32]
+    labels: NDArray[Any]
+    layout: Layout | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.rows.nbytes + self.labels.nbytes + (self.layout.voxels.nbytes + self.layout.place.nbytes if self.layout else 0)
+
 
 MOST_KEPT_BYTES = 256 << 20
 _KEPT: dict[tuple[str, str, str, str], Kept] = {}
@@ -41,7 +54,7 @@ def window_records(cases: Sequence[Case], experiment: Experiment, workspace: Pat
         A column that no window has, or a study without anything to learn.
     """
     found = [_kept("drawn", case, experiment, workspace, see, _drawn) for case in cases]
-    rows, labels = [_columns(rows, experiment) for rows, _ in found], [labels.astype(np.int64) for _, labels in found]
+    rows, labels = [_columns(one.rows, experiment) for one in found], [one.labels.astype(np.int64) for one in found]
     names = tuple(case.pseudonym for case, one in zip(cases, labels, strict=True) for _ in one)
     empty = np.zeros((0, len(experiment.inputs.columns)))
     return Records(np.concatenate(rows) if rows else empty, np.concatenate(labels) if labels else np.zeros(0, np.int64), names)
@@ -57,17 +70,17 @@ def _drawn(prepared: Prepared, case: Case, experiment: Experiment) -> Kept:
     there = np.flatnonzero(known[inside])
     rng = np.random.default_rng([experiment.seed, zlib.crc32(case.pseudonym.encode())])
     chosen = np.sort(rng.choice(there, min(experiment.inputs.windows, len(there)), replace=False))
-    return windows.rows[windows.block[chosen]], classes[inside][chosen]
+    return Kept(windows.rows[windows.block[chosen]], classes[inside][chosen])
 
 
 def _annotated(prepared: Prepared, case: Case, experiment: Experiment) -> Kept:
-    """Return the windows of a study in which something was drawn, all columns, and how many voxels of each class they hold, (windows, classes)."""
+    """Return the windows of a study in which something was drawn and those beside them, and how many drawn voxels of each class each holds."""
     del case
     windows, classes = windows_of(prepared), class_map(prepared, experiment.data)[np.asarray(prepared.mask) > 0]
     known, count = classes != NOT_ANNOTATED, len(experiment.data.classes)
-    needed, place = np.unique(windows.block[known], return_inverse=True)
-    held = np.bincount(place * count + classes[known], minlength=len(needed) * count).reshape(len(needed), count)
-    return windows.rows[needed], held
+    held = np.bincount(windows.block[known] * count + classes[known], minlength=len(windows.rows) * count).reshape(len(windows.rows), count)
+    near = windows.layout.beside(held.max(axis=1) > 0)
+    return Kept(windows.rows[near], held[near], windows.layout.of(near))
 
 
 def _kept(
@@ -80,7 +93,7 @@ def _kept(
     key = (kind, str(workspace / case.visits[0].prepared), case.pseudonym, settings)
     if key not in _KEPT:
         found = make(seen_study(case, workspace, None), case, experiment)
-        if sum(array.nbytes for pair in _KEPT.values() for array in pair) + sum(array.nbytes for array in found) > MOST_KEPT_BYTES:
+        if sum(one.nbytes for one in _KEPT.values()) + found.nbytes > MOST_KEPT_BYTES:
             return found
         _KEPT[key] = found
     return _KEPT[key]
@@ -98,13 +111,15 @@ def called_map(experiment: Experiment, state: State, prepared: Prepared) -> Mask
     windows = windows_of(prepared)
     inside = np.asarray(prepared.mask) > 0
     out = np.zeros(inside.shape, np.uint8)
-    out[inside] = _called(experiment, state, windows.rows)[windows.block]
+    out[inside] = _called(experiment, state, windows.rows, windows.layout)[windows.block]
     return out
 
 
-def _called(experiment: Experiment, state: State, rows: NDArray[np.float32]) -> Mask:
+def _called(experiment: Experiment, state: State, rows: NDArray[np.float32], layout: Layout) -> Mask:
+    """Return the class number of each block: what the forest calls its window, then the vote of the blocks about it."""
     read = _columns(rows, experiment)
-    return predict_classical(experiment, state, Records(read, np.zeros(len(read), np.int64), ("",) * len(read))).argmax(1).astype(np.uint8)
+    called = predict_classical(experiment, state, Records(read, np.zeros(len(read), np.int64), ("",) * len(read))).argmax(1)
+    return layout.voted(called.astype(np.uint8))
 
 
 def judged_windows(experiment: Experiment, state: State, records: Records) -> NDArray[np.int64]:
@@ -119,8 +134,10 @@ def judged_studies(experiment: Experiment, state: State, cases: Sequence[Case], 
     """Return the table of voxels of each case over all its annotated slices, shape (cases, classes, classes)."""
     count, tables = len(experiment.data.classes), []
     for case in cases:
-        rows, held = _kept("annotated", case, experiment, workspace, see, _annotated)
+        seen = _kept("annotated", case, experiment, workspace, see, _annotated)
+        if seen.layout is None:
+            raise ValueError("annotated windows lie somewhere")
         table = np.zeros((count, count), np.int64)
-        np.add.at(table.T, _called(experiment, state, rows), held)
+        np.add.at(table.T, _called(experiment, state, seen.rows, seen.layout), seen.labels)
         tables.append(table)
     return np.stack(tables) if tables else np.zeros((0, count, count), np.int64)
