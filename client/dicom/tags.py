@@ -105,6 +105,7 @@ QUARANTINED: Final[dict[str, tuple[str, str]]] = {
     "NOT_HU": ("the pixels are not Hounsfield units", "export the original CT slices with rescale slope and intercept"),
     "NO_LUNG": ("no lung was found", "check that this is a chest CT"),
     "NO_EDGES": ("too little lung border to tell how sharp the scan is", "leave `harmonise` out, or export the whole chest"),
+    "NO_AIR": ("too little air around the patient to set the scale by, or it is far off", "leave `calibrate_air` out, or export a wider view"),
     "CORRUPT_SLICE": ("a damaged slice; its series went on without it", "send the file again from the archive"),
     "OTHER_GRID": ("size or orientation differs from the rest of its series", "none needed unless the slice matters"),
     "OTHER_ACQUISITION": ("another acquisition inside the same series", "export each acquisition as its own series"),

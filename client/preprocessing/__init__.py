@@ -2,6 +2,7 @@
 
 from client.preprocessing.anisotropic_diffusion import anisotropic_diffusion
 from client.preprocessing.bilateral import bilateral
+from client.preprocessing.calibrate_air import calibrate_air
 from client.preprocessing.clahe import clahe
 from client.preprocessing.clip import clip
 from client.preprocessing.crop_lung import crop_lung
@@ -17,6 +18,7 @@ from client.preprocessing.window import window
 STEPS = {
     "anisotropic_diffusion": anisotropic_diffusion,
     "bilateral": bilateral,
+    "calibrate_air": calibrate_air,
     "clahe": clahe,
     "clip": clip,
     "crop_lung": crop_lung,
