@@ -19,6 +19,7 @@ from sim.baselines import train_baselines
 from sim.federation import federate
 from sim.hospital.plan import PatientPlan, plan_hospital
 from sim.hospital.preset import HospitalPreset
+from sim.phantom.diseases import fibrosis_of
 from sim.pool import Pool
 from sim.prognosis import judge_prognosis
 from sim.progress import Progress
@@ -66,9 +67,10 @@ def write_hospital(preset: HospitalPreset, settings: Courses, out: Path, *, seed
     writer.writerow(HEADER)
     for plan in plan_hospital(preset, seed=seed):
         rng = np.random.default_rng([plan.seed, 0xE4404])
-        for row in visit_rows(preset, plan, settings.error_percent, rng):
+        for row, visit in zip(visit_rows(preset, plan, settings.error_percent, rng), plan.course.visits, strict=True):
             writer.writerow(row)
-            truth.append({"patient_id": row[0], "class": plan.klass, "log_hazard": plan.course.log_hazard})
+            known = {"fibrosis": fibrosis_of(visit.extents), "log_hazard": plan.course.log_hazard}
+            truth.append({"patient_id": row[0], "class": plan.klass, **known})
     for place in (folder, out / "truth" / preset.name):
         place.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "table.csv", text.getvalue().encode(), durable=False)

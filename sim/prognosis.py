@@ -28,6 +28,8 @@ from sim.run import Run
 
 PLANTED = "planted_risk"
 """The arm that knows what was planted: no model can order patients better, but for luck."""
+PLANTED_FIBROSIS = "planted_fibrosis"
+"""The arm that knows the fibrosis of the first CT to the voxel, and neither age nor sex: no model of that image alone can order patients better."""
 
 Answer = tuple[list[list[float]], list[list[float]], list[str]]
 """Outcomes, predictions and names, as `sim.tasks.prognoses` gives them."""
@@ -82,6 +84,7 @@ def judge_prognosis(run: Run, training: list[Path], held_out: list[Path], pool: 
         "pooled": {"held_out": scored(away_answers[POOLED])},
         ONE_SHOT: {"held_out": scored(away_answers[ONE_SHOT])},
         PLANTED: {"held_out": scored((outcomes, planted_risks(run, held_out, patients), patients), absolute=False)},
+        PLANTED_FIBROSIS: {"held_out": scored((outcomes, planted_risks(run, held_out, patients, "fibrosis"), patients), absolute=False)},
         "headline": experiment.evaluation.headline,
         "differences": {"local_only": difference(names), "pooled": difference([POOLED])},
     }
@@ -106,14 +109,14 @@ def judge_prognosis(run: Run, training: list[Path], held_out: list[Path], pool: 
     draw_pictures(run, held_out)
 
 
-def planted_risks(run: Run, hospitals: list[Path], patients: list[str]) -> list[list[float]]:
-    """Return the planted log hazard of each record's patient, shape (n, 1)."""
+def planted_risks(run: Run, hospitals: list[Path], patients: list[str], what: str = "log_hazard") -> list[list[float]]:
+    """Return the planted log hazard of each record's patient, or another planted number of its first visit, shape (n, 1)."""
     known: dict[str, float] = {}
     for site in hospitals:
         tables = run.experiment.data.kind == "table"  # there the patients' own numbers are their names
         patient = canonical_id if tables else Pseudonyms(phantom_secret(run.experiment.seed, site.parent.name)).patient
         visits = read_json(run.out / "truth" / site.parent.name / "truth.json")["visits"]
-        known |= {patient(visit["patient_id"]): float(visit["log_hazard"]) for visit in visits}
+        known |= {patient(visit["patient_id"]): float(visit[what]) for visit in reversed(visits)}
     return [[known[name]] for name in patients]
 
 

@@ -11,21 +11,27 @@ from client.cases.identity import Pseudonyms
 from client.site import Site
 from shared_models.core.files import read_json
 from sim.hospital.key import phantom_secret
-from sim.prognosis import PLANTED
+from sim.prognosis import PLANTED, PLANTED_FIBROSIS
 from sim.zoo.criteria import Criterion, title_of
 from sim.zoo.ran import Ran
 
 Z95 = 1.959963984540054
 
 
-def near_planted(metric: str, least: float | None = None) -> Criterion:
-    """Ask a metric to come near that of the planted risk on the same unseen patients; 0 is as good as knowing what was planted."""
+ARMS = {PLANTED: "the planted risk", PLANTED_FIBROSIS: "planted fibrosis"}
+
+
+def near_planted(metric: str, least: float | None = None, *, arm: str = PLANTED) -> Criterion:
+    """Ask a metric to come near that of the planted risk on the same unseen patients; 0 is as good as knowing what was planted.
+
+    The planted risk knows age and sex; what images alone can tell is that of `PLANTED_FIBROSIS`.
+    """
 
     def figure(ran: Ran) -> float | None:
-        ours, theirs = ran.value(metric), ran.value(metric, PLANTED)
+        ours, theirs = ran.value(metric), ran.value(metric, arm)
         return None if ours is None or theirs is None else ours - theirs
 
-    return Criterion(f"{title_of(metric)} minus that of the planted risk", figure, least=least)
+    return Criterion(f"{title_of(metric)} minus that of {ARMS[arm]}", figure, least=least)
 
 
 def measured_on_planted(ran: Ran, column: str) -> float:

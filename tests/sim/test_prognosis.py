@@ -21,7 +21,7 @@ from sim.check import faults
 from sim.compare import compare
 from sim.hospital.key import phantom_secret
 from sim.phantom.outcomes import LAWS, draw_course
-from sim.prognosis import PLANTED, hazards_of, planted_risks
+from sim.prognosis import PLANTED, PLANTED_FIBROSIS, hazards_of, planted_risks
 from sim.simulation import simulate
 from sim.tasks import prognoses, train_alone
 from sim.zoo.prognosis import near_planted, planted_ratio
@@ -96,6 +96,8 @@ def test_planted_ratios_are_found_again_and_records_keep_their_hospital(tmp_path
     patients = [case.pseudonym for case in Cohort.load(Site.load(away).workspace / "cohort.json").cases]
     planted = {row["log_hazard"] for row in read_json(tmp_path / "truth" / "away" / "truth.json")["visits"]}
     assert {row[0] for row in planted_risks(run, [away], patients)} == planted
+    extents = {row["fibrosis"] for row in read_json(tmp_path / "truth" / "away" / "truth.json")["visits"]}
+    assert {row[0] for row in planted_risks(run, [away], patients, "fibrosis")} <= extents
 
 
 def test_what_survival_asks_of_an_experiment(tmp_path: Path) -> None:
@@ -127,10 +129,13 @@ def test_a_law_has_the_risks_it_was_fitted_to() -> None:
 
 
 def test_a_criterion_compares_with_what_was_planted() -> None:
-    metrics = {"federated": {"held_out": {"auc_at_3": {"value": 0.7}}}, PLANTED: {"held_out": {"auc_at_3": {"value": 0.75}}}}
+    values = {"federated": 0.7, PLANTED: 0.75, PLANTED_FIBROSIS: 0.72}
+    metrics = {arm: {"held_out": {"auc_at_3": {"value": value}}} for arm, value in values.items()}
     ran = Ran(cast("Any", None), Path(), Path())
     ran.__dict__["metrics"] = metrics
     assert near_planted("auc_at_3", -0.03).figure(ran) == pytest.approx(-0.05) and near_planted("auc_at_3").says.startswith("AUC at 3 minus")
+    seen = near_planted("auc_at_3", -0.03, arm=PLANTED_FIBROSIS)
+    assert seen.figure(ran) == pytest.approx(-0.02) and seen.says == "AUC at 3 minus that of planted fibrosis"
 
 
 @pytest.mark.zoo
