@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 import numpy as np
@@ -10,6 +11,9 @@ from pydantic import Field
 from shared_models.blocks.spec import ModelSpec
 from shared_models.core.arrays import State
 from shared_models.core.errors import BadState
+
+CHUNK = 16384
+"""Records that walk down a tree together: as many as stay in the processor's cache."""
 
 
 class Forest:
@@ -131,18 +135,22 @@ class Forest:
 
     def groups(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return the node at which each record ends in each tree, shape (trees, n)."""
-        x = np.asarray(x, np.float32)  # scikit-learn compares in float32
+        x = np.ascontiguousarray(x, np.float32)  # scikit-learn compares in float32
         found = np.zeros((len(state["first"]), len(x)), int)
-        for number, start in enumerate(state["first"]):
-            node = np.zeros(len(x), int)
-            active = np.arange(len(x))
-            while len(active):
-                at = start + node[active]
-                column = state["feature"][at]
-                inner = column >= 0
-                active, at, column = active[inner], at[inner], column[inner]
-                node[active] = np.where(x[active, column] <= state["threshold"][at], state["left"][at], state["right"][at])
-            found[number] = start + node
+        bounds = np.append(state["first"], len(state["feature"]))
+        for number, (start, end) in enumerate(itertools.pairwise(bounds)):
+            feature, threshold = state["feature"][start:end], state["threshold"][start:end]
+            inner, own = feature >= 0, np.arange(end - start)
+            column = np.where(inner, feature, 0).astype(np.intp)
+            sides = np.stack([state["left"][start:end], state["right"][start:end]], axis=1)
+            child = np.where(inner[:, None], sides, own[:, None]).astype(np.intp).ravel()  # a leaf is its own child
+            for first in range(0, len(x), CHUNK):
+                part = x[first : first + CHUNK]
+                values, row = part.ravel(), np.arange(len(part)) * x.shape[1]
+                node = np.zeros(len(part), np.intp)
+                while inner[node].any():
+                    node = child[2 * node + ~(values[row + column[node]] <= threshold[node])]
+                found[number, first : first + CHUNK] = start + node
         return found
 
     def _pack(self, features: list, thresholds: list, lefts: list, rights: list, values: list, sizes: list) -> State:

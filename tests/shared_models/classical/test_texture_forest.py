@@ -64,3 +64,20 @@ def test_balance_moves_the_extent_of_a_rare_pattern_from_too_small_to_too_large(
         model = texture_forest(1, 2, trees=5, min_leaf=60, balance=balance)
         called.append(float(model.predict(model.contribution({}, x, np.stack([pattern, who], 1), seed=0), x).argmax(1).mean()))
     assert called[0] < 0.6 * pattern.mean() and called[2] > 1.5 * pattern.mean() and called[0] < called[1] < called[2]
+
+
+def test_records_end_where_a_walk_from_the_root_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared_models.classical.forest.CHUNK", 7)
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
+    grown = texture_forest(4, 3, trees=3, min_leaf=5, min_patients=1)
+    state = grown.contribution({}, x, y, seed=1)
+    asked = np.where(rng.random((30, 4)) < 0.1, np.nan, rng.normal(size=(30, 4)))
+    found = grown.groups(state, asked)
+    for tree, first in enumerate(state["first"]):
+        for record, row in enumerate(np.float32(asked)):
+            node = int(first)
+            while state["feature"][node] >= 0:
+                goes_left = row[state["feature"][node]] <= state["threshold"][node]
+                node = int(first + state["left" if goes_left else "right"][node])
+            assert found[tree, record] == node
