@@ -22,6 +22,8 @@ GLOSSARY: list[tuple[str, str]] = [
     ("Degraded round", "A round that was closed with fewer hospitals than planned."),
     ("Quarantined", "A CT study that failed a quality check and was kept away from training."),
     ("Phantom", "A CT volume made by a program, with disease planted in known places and amounts. It is no patient."),
+    ("Planted risk", "The risk that phantoms' deaths were drawn from; it knows age and sex, too. No model can order patients better, but for luck."),
+    ("Planted fibrosis", "How much fibrosis was planted in a phantom's first CT: about the best by which one image can order patients."),
     ("UIP", "Usual interstitial pneumonia: the pattern of idiopathic pulmonary fibrosis, with honeycombing."),
     ("NSIP", "Non-specific interstitial pneumonia: ground glass and reticulation, mostly at the lung bases."),
     ("OP", "Organising pneumonia: patches of consolidation."),
