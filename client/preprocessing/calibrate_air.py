@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
@@ -19,8 +20,8 @@ AIR_HU = -1000.0
 BELOW_HU = -900.0
 """Mean of a window that holds no tissue, on a scale that is not far off."""
 SIDE_MM = 8.0
-"""Edge of the windows: what they hold is at least half of it away from skin and couch."""
-SLICES, FEWEST_PIXELS = 12, 500
+"""Edge of the windows."""
+SLICES, FEWEST_WINDOWS, FAR = 12, 40, 4.0
 
 
 def calibrate_air(prepared: Prepared, *, most_hu: Annotated[float, Field(gt=0, le=100)] = 60.0) -> Prepared:
@@ -66,10 +67,11 @@ def calibrate_air(prepared: Prepared, *, most_hu: Annotated[float, Field(gt=0, l
 
 
 def measure_air(volume: Volume) -> float:
-    """Return the median HU of the air outside the body over some slices; NaN where there is too little of it.
+    """Return HU of the air outside the body over some slices: the median over windows of their medians; NaN where there is too little of it.
 
     Outside is what reaches the image's border through air or padding, so that neither trachea nor emphysema counts. Padding (even, at -1024 or
-    below) is no measurement; noise that was cut off at -1024 moves no median.
+    below) is no measurement; noise that was cut off at -1024 moves no median. Clothing and couch lie above air: windows that are more than `FAR`
+    spreads (median absolute deviation) above the median are left out, until none is.
 
     Examples
     --------
@@ -87,6 +89,22 @@ def measure_air(volume: Volume) -> float:
         ndimage.label(reached, output=empty)
         outside = (empty == empty[0, 0])[1:-1, 1:-1]
         within = np.asarray(ndimage.binary_dilation(padding, np.ones((3, 3)), iterations=side), bool)  # a window with padding is not of air alone
-        found.append(plane[outside & ~within])
+        whole = _windows(outside & ~within, side).all(axis=1)
+        found.append(np.median(_windows(plane, side)[whole], axis=1))
     values = np.concatenate(found)
-    return float(np.median(values)) if len(values) >= FEWEST_PIXELS else float("nan")
+    if len(values) < FEWEST_WINDOWS:
+        return float("nan")
+    while True:
+        middle = float(np.median(values))
+        spread = max(1.0, 1.4826 * float(np.median(np.abs(values - middle))))
+        near = values <= middle + FAR * spread
+        if near.all():
+            return middle
+        values = values[near]
+
+
+def _windows(plane: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return the pixels of windows that lie side by side, shape (windows, side * side); what is left over at the far borders is in none."""
+    rows, columns = (n // side for n in plane.shape)
+    cut = plane[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return cut.swapaxes(1, 2).reshape(rows * columns, side * side)

@@ -7,10 +7,14 @@ import pytest
 
 from client.cases.prepared import Prepared
 from client.cases.volume import Volume
+from client.dicom.header import read_headers
+from client.dicom.read import read_series
+from client.dicom.scan import group, list_files
 from client.preprocessing.calibrate_air import calibrate_air, measure_air
 from shared_models.core.errors import BadStudy
 from sim.phantom.patient import make_phantom
 from sim.scanner.scanner import SCANNERS, scan
+from tests.client.real_data import needs_real_data, real
 
 
 def chest(shift: float = 0.0, *, padding: float | None = None, noise: float = 30.0) -> Volume:
@@ -32,6 +36,14 @@ def test_the_offset_is_found_beside_padding_and_emphysema(shift: float, padding:
     assert measure_air(volume) == pytest.approx(-1000 + shift, abs=2)
     moved = calibrate_air(Prepared(volume)).volume.hu
     np.testing.assert_allclose(moved, volume.hu - shift, atol=2)
+
+
+def test_clothing_and_couch_are_not_air() -> None:
+    volume = chest(-8.0)
+    hu = volume.hu.copy()
+    hu[:, 90:100] += 40  # a sheet; windows of it and of air alike
+    hu[:, :, 8:14] += 60
+    assert measure_air(Volume(hu, volume.spacing_mm)) == pytest.approx(-1008, abs=2.5)
 
 
 def test_what_is_no_drift_is_not_believed() -> None:
@@ -57,4 +69,10 @@ def test_every_scanner_of_the_phantom_tells_its_offset(name: str) -> None:
     scanner = SCANNERS[name].at(3.0)
     scanned = scan(make_phantom("normal", seed=1, grid_mm=4.0), scanner, seed=1)
     volume = Volume(np.maximum(scanned.hu, -1024).astype(np.float32), scanned.spacing_mm)
-    assert measure_air(volume) == pytest.approx(-1000 + scanner.hu_shift, abs=6)  # a sharp kernel undershoots beside skin
+    assert measure_air(volume) == pytest.approx(-1000 + scanner.hu_shift, abs=4)  # a sharp kernel undershoots beside skin
+
+
+@needs_real_data
+def test_real_scans_of_one_patient_in_two_kernels_read_air_alike() -> None:
+    series, _ = group(read_headers(list_files(real("lung_pet_ct_dx"))))
+    assert [measure_air(read_series(one).volume) for one in series] == pytest.approx([-1000, -1000], abs=2)
