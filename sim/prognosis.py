@@ -29,7 +29,8 @@ from sim.run import Run
 PLANTED = "planted_risk"
 """The arm that knows what was planted: no model can order patients better, but for luck."""
 PLANTED_FIBROSIS = "planted_fibrosis"
-"""The arm that knows the fibrosis of the first CT to the voxel, and neither age nor sex: no model of that image alone can order patients better."""
+"""The arm that knows the fibrosis of the first CT to the voxel, and neither age nor sex: about the best by which that image can order patients under
+the laws of hazard by fibrosis (a class tells a little of age and sex; under ``progression`` it is growth that kills)."""
 
 Answer = tuple[list[list[float]], list[list[float]], list[str]]
 """Outcomes, predictions and names, as `sim.tasks.prognoses` gives them."""

@@ -74,7 +74,9 @@ class Layout:
     grid: tuple[int, int, int]
 
     def voted(self, called: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the class that most lung voxels of the 27 blocks about each were called, shape (blocks,); its own where two have as many.
+        """Return the class that most lung voxels of the 27 blocks about each were called, shape (blocks,).
+
+        Of classes with as many voxels the block's own wins, or else the first.
 
         A lone call among others is taken back: the smoothing of label maps over 3 x 3 x 3 places that texture analysis ends with.
         """

@@ -17,6 +17,8 @@ from shared_models.core.errors import BadInput, BadStudy
 
 AIR_HU = -1000.0
 """What air is by the definition of the scale."""
+LOWEST_HU = -1024.0
+"""What most files cannot go below."""
 BELOW_HU = -900.0
 """Mean of a window that holds no tissue, on a scale that is not far off."""
 SIDE_MM = 8.0
@@ -24,7 +26,7 @@ SIDE_MM = 8.0
 SLICES, FEWEST_WINDOWS, FAR = 12, 40, 4.0
 
 
-def calibrate_air(prepared: Prepared, *, most_hu: Annotated[float, Field(gt=0, le=100)] = 60.0) -> Prepared:
+def calibrate_air(prepared: Prepared, *, most_hu: Annotated[float, Field(gt=0, le=100)] = 30.0) -> Prepared:
     """Return the image moved by one number of HU, so that the air outside the body has a median of -1000; still Hounsfield units.
 
     Scanners drift by some HU, and a lung is judged by differences of some tens. Only the offset is set right: slope errors would need blood.
@@ -35,7 +37,7 @@ def calibrate_air(prepared: Prepared, *, most_hu: Annotated[float, Field(gt=0, l
     prepared : Prepared
         Hounsfield units, shape (z, y, x).
     most_hu : float
-        Largest shift that is believed, HU; what lies farther off is no drift.
+        Largest shift that is believed, HU; what lies farther off is no drift, but lung that reaches the border of a narrow field of view.
 
     Raises
     ------
@@ -69,8 +71,9 @@ def calibrate_air(prepared: Prepared, *, most_hu: Annotated[float, Field(gt=0, l
 def measure_air(volume: Volume) -> float:
     """Return HU of the air outside the body over some slices: the median over windows of their medians; NaN where there is too little of it.
 
-    Outside is what reaches the image's border through air or padding, so that neither trachea nor emphysema counts. Padding (even, at -1024 or
-    below) is no measurement; noise that was cut off at -1024 moves no median. Clothing and couch lie above air: windows that are more than `FAR`
+    Outside is what reaches the image's border through air or padding, so that the trachea does not count, nor emphysema but where the field of view
+    cuts it. Padding (even, whatever its value) is no measurement. Files end at -1024: noise that was cut off there moves no median, but air that
+    lies there itself is no measurement either. Clothing and couch lie above air: windows that are more than `FAR`
     spreads (median absolute deviation) above the median are left out, until none is.
 
     Examples
@@ -83,7 +86,7 @@ def measure_air(volume: Volume) -> float:
     for z in np.unique(np.rint(np.linspace(0, len(volume.hu) - 1, SLICES)).astype(int)):
         plane = np.ascontiguousarray(volume.hu[z], np.float32)
         mean, variance = local_moments(plane, side)
-        padding = (variance < 1e-3) & (plane <= -1024)
+        padding = variance < 1e-3  # what a scanner measured is never even
         reached = np.pad((mean < BELOW_HU) | padding, 1, constant_values=True)
         empty = np.empty(reached.shape, np.int32)
         ndimage.label(reached, output=empty)
@@ -99,7 +102,7 @@ def measure_air(volume: Volume) -> float:
         spread = max(1.0, 1.4826 * float(np.median(np.abs(values - middle))))
         near = values <= middle + FAR * spread
         if near.all():
-            return middle
+            return middle if middle > LOWEST_HU + 1 else float("nan")
         values = values[near]
 
 

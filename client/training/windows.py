@@ -38,7 +38,7 @@ class Kept:
         return self.rows.nbytes + self.labels.nbytes + (self.layout.voxels.nbytes + self.layout.place.nbytes if self.layout else 0)
 
 
-MOST_KEPT_BYTES = 1 << 30
+MOST_KEPT_BYTES = 512 << 20
 _KEPT: dict[tuple[str, str, str, str], Kept] = {}
 
 

@@ -136,6 +136,8 @@ class Forest:
     def groups(self, state: State, x: np.ndarray) -> np.ndarray:
         """Return the node at which each record ends in each tree, shape (trees, n)."""
         x = np.ascontiguousarray(x, np.float32)  # scikit-learn compares in float32
+        if state["feature"].max(initial=-1) >= x.shape[1]:  # values are read flat: such a column would be another record's
+            raise BadState("a tree may compare only columns that there are", value=int(state["feature"].max()))
         found = np.zeros((len(state["first"]), len(x)), int)
         bounds = np.append(state["first"], len(state["feature"]))
         for number, (start, end) in enumerate(itertools.pairwise(bounds)):

@@ -96,8 +96,12 @@ def test_planted_ratios_are_found_again_and_records_keep_their_hospital(tmp_path
     patients = [case.pseudonym for case in Cohort.load(Site.load(away).workspace / "cohort.json").cases]
     planted = {row["log_hazard"] for row in read_json(tmp_path / "truth" / "away" / "truth.json")["visits"]}
     assert {row[0] for row in planted_risks(run, [away], patients)} == planted
-    extents = {row["fibrosis"] for row in read_json(tmp_path / "truth" / "away" / "truth.json")["visits"]}
-    assert {row[0] for row in planted_risks(run, [away], patients, "fibrosis")} <= extents
+    truth = read_json(tmp_path / "truth" / "away" / "truth.json")["visits"]
+    first = planted_risks(run, [away], patients, "fibrosis")
+    assert sorted(row[0] for row in first) == sorted(visit["fibrosis"] for visit in truth)
+    later = [visit | {"fibrosis": 99.0} for visit in truth]
+    write_json(tmp_path / "truth" / "away" / "truth.json", {"visits": truth + later})
+    assert planted_risks(run, [away], patients, "fibrosis") == first, "the first visit tells"
 
 
 def test_what_survival_asks_of_an_experiment(tmp_path: Path) -> None:

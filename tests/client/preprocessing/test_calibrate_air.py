@@ -29,13 +29,27 @@ def chest(shift: float = 0.0, *, padding: float | None = None, noise: float = 30
     return Volume(hu.astype(np.float32), (5.0, 2.0, 2.0))
 
 
-@pytest.mark.parametrize("shift", [-20.0, 0.0, 15.0, 45.0])
-@pytest.mark.parametrize("padding", [None, -1024.0, -2000.0])
+@pytest.mark.parametrize("shift", [-20.0, 0.0, 15.0, 25.0])
+@pytest.mark.parametrize("padding", [None, -1000.0, -1024.0, -2000.0])
 def test_the_offset_is_found_beside_padding_and_emphysema(shift: float, padding: float | None) -> None:
     volume = chest(shift, padding=padding)
     assert measure_air(volume) == pytest.approx(-1000 + shift, abs=2)
     moved = calibrate_air(Prepared(volume)).volume.hu
     np.testing.assert_allclose(moved, volume.hu - shift, atol=2)
+
+
+@pytest.mark.parametrize("shift", [-35.0, -60.0])
+@pytest.mark.parametrize("noise", [10.0, 30.0])
+def test_air_on_the_floor_of_the_file_is_no_measurement(shift: float, noise: float) -> None:
+    assert np.isnan(measure_air(chest(shift, noise=noise)))
+
+
+def test_emphysema_that_a_narrow_view_cuts_is_not_taken_for_air() -> None:
+    rng = np.random.default_rng(0)
+    hu = rng.normal(40, 20, (3, 120, 120))
+    hu[:, 30:90, :50] = rng.normal(-950, 25, (3, 60, 50))
+    with pytest.raises(BadStudy, match="air outside"):
+        calibrate_air(Prepared(Volume(hu.astype(np.float32), (5.0, 2.0, 2.0))))
 
 
 def test_clothing_and_couch_are_not_air() -> None:

@@ -8,7 +8,7 @@ import pytest
 from client.privacy.support import check_groups
 from shared_models.classical.forest import forest
 from shared_models.classical.texture_forest import texture_forest
-from shared_models.core.errors import Refused
+from shared_models.core.errors import BadState, Refused
 
 
 def windows(seed: int = 0, patients: int = 12, each: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,3 +81,5 @@ def test_records_end_where_a_walk_from_the_root_ends(monkeypatch: pytest.MonkeyP
                 goes_left = row[state["feature"][node]] <= state["threshold"][node]
                 node = int(first + state["left" if goes_left else "right"][node])
             assert found[tree, record] == node
+    with pytest.raises(BadState, match="columns"):
+        grown.groups(state, asked[:, :1])
